@@ -1,0 +1,43 @@
+PYTHON ?= python3
+BIN := .venv/bin
+CHAPTERS := 01-ANN 02-PyTorch-Basics 03-CNN 04-Transfer-Learning 05-Interpretability 06-Object-Detection \
+	07-Segmentation 08-Keypoints-STN 09-GAN 10-FollowMe
+ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
+TESTS := $(BIN)/python -m pytest -q --nbval-lax --nbval-current-env --nbval-cell-timeout=120 -n 2 --dist loadfile
+
+help: ## Show this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
+
+lab: .venv/.ready ## Open the course in JupyterLab, at the README
+	$(BIN)/jupyter lab $(ROOT) --LabApp.default_url='/lab/tree/README.md?factory=Markdown%20Preview'
+
+run: .venv/.ready ## Run one notebook without a browser and write an HTML page: make run NB=path (without NB: 2.14)
+	$(BIN)/python -m utils.notebooks run $(NB)
+
+execute: .venv/.ready ## Run notebooks at their own parameters and store the outputs: make execute NB="path ..."
+	$(BIN)/python -m utils.notebooks execute $(NB)
+
+test: lint ## Check style, run the unit tests, and all notebooks on tiny data (FULL=1: at their own parameters)
+	$(if $(FULL),$(TESTS) --full --nbval-cell-timeout=900 -n 1,$(TESTS)) tests $(CHAPTERS)
+
+lint: .venv/.ready ## Check style and spelling
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/codespell
+
+results: .venv/.ready ## Read the results out of the notebooks into RESULTS.md and the README's table
+	$(BIN)/python -m utils.results
+
+site: .venv/.ready ## Write every notebook as an HTML page, to build/site
+	$(BIN)/python -m utils.notebooks site
+
+badges: .venv/.ready ## Stamp Colab and Binder badges into every notebook: make badges REPO=owner/name
+	$(BIN)/python -m utils.notebooks badges $(REPO)
+
+bench: .venv/.ready ## Measure the training loop, the loader and the tiny run against plain code (JSON=file: also as JSON)
+	$(BIN)/python tests/bench.py $(if $(JSON),--json $(JSON))
+
+.venv/.ready: pyproject.toml constraints.txt
+	@PYTHON='$(PYTHON)' sh .ci/setup
+
+.PHONY: help lab run execute test lint results site badges bench
