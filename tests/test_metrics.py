@@ -1,0 +1,46 @@
+import pytest
+import torch
+from sklearn.metrics import accuracy_score
+from sklearn.metrics import confusion_matrix as sklearn_confusion_matrix
+
+from utils.metrics import accuracy, confusion_matrix
+
+
+def test_accuracy_equals_scikit_learns():
+    generator = torch.Generator().manual_seed(0)
+    logits, labels = torch.randn(97, 5, generator=generator), torch.randint(0, 5, (97,), generator=generator)
+    assert accuracy(logits, labels).item() == pytest.approx(accuracy_score(labels, logits.argmax(1)))
+    assert accuracy(torch.tensor([[0.0, 1.0]]), torch.tensor([1])).item() == 1
+    assert accuracy(torch.tensor([[0.0, 1.0]]), torch.tensor([0])).item() == 0
+
+
+@pytest.mark.parametrize(
+    ("logits", "labels"), [((4,), (4,)), ((4, 2), (3,)), ((4, 2), (4, 2)), ((0, 2), (0,))]
+)
+def test_accuracy_refuses_other_shapes(logits, labels):
+    with pytest.raises(ValueError, match=r"logits \[B, C\]"):
+        accuracy(torch.zeros(logits), torch.zeros(labels, dtype=torch.int64))
+
+
+def test_confusion_matrix_has_the_truth_in_rows():
+    labels, predictions = torch.tensor([0, 0, 0, 1, 2]), torch.tensor([0, 1, 1, 1, 0])
+    assert confusion_matrix(predictions, labels, 3).tolist() == [[1, 2, 0], [0, 1, 0], [1, 0, 0]]
+
+
+def test_confusion_matrix_equals_scikit_learns():
+    generator = torch.Generator().manual_seed(0)
+    predictions, labels = torch.randint(0, 4, (2, 200), generator=generator)
+    expected = torch.from_numpy(sklearn_confusion_matrix(labels, predictions, labels=range(6)))
+    assert torch.equal(confusion_matrix(predictions, labels, 6), expected)
+
+
+def test_confusion_matrix_of_nothing_is_zero():
+    nothing = torch.zeros(0, dtype=torch.int64)
+    assert confusion_matrix(nothing, nothing, 2).tolist() == [[0, 0], [0, 0]]
+
+
+def test_confusion_matrix_refuses_what_does_not_fit():
+    with pytest.raises(ValueError, match="predictions"):
+        confusion_matrix(torch.zeros(3, 2), torch.zeros(3).long(), 2)
+    with pytest.raises(ValueError, match="0..1"):
+        confusion_matrix(torch.tensor([0, 2]), torch.tensor([0, 1]), 2)

@@ -1,0 +1,145 @@
+"""The pictures that chapters share. Functions return the figure or the axes; the notebook shows them."""
+
+import math
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+
+def _as_picture(image: torch.Tensor | np.ndarray) -> np.ndarray:
+    """Turn [C, H, W] or [H, W], uint8 or float in [0, 1], into what `imshow` takes."""
+    picture = torch.as_tensor(image).detach().cpu()
+    if picture.ndim == 2:
+        picture = picture[None]
+    if picture.ndim != 3 or picture.shape[0] not in (1, 3):
+        raise ValueError(f"a picture is [H, W], [1, H, W] or [3, H, W], got {list(picture.shape)}")
+    if picture.dtype != torch.uint8:
+        picture = picture.float()
+        if picture.numel() and not -1e-3 <= picture.min() <= picture.max() <= 1 + 1e-3:
+            span = f"{picture.min():.2f} to {picture.max():.2f}"
+            raise ValueError(
+                f"a float picture lies in [0, 1], this one in {span}: undo its normalisation first"
+            )
+        picture = picture.clamp(0, 1)
+    return picture[0].numpy() if len(picture) == 1 else picture.permute(1, 2, 0).numpy()
+
+
+def show_images(
+    images: torch.Tensor | Sequence[torch.Tensor],
+    titles: Sequence[str] | None = None,
+    *,
+    columns: int = 8,
+    cmap: str = "gray",
+    size: float = 1.2,
+    title: str | None = None,
+) -> Figure:
+    """Draw pictures in a grid, row by row.
+
+    Args:
+        images: [N, C, H, W] or N pictures [C, H, W] of any size; C is 1 or 3; uint8, or float in [0, 1].
+        titles: One for each picture.
+        columns: Pictures in a row.
+        cmap: Colour map of pictures with one channel; black is 0 and white 1 (255) in all of them.
+        size: Side of a picture in inches.
+        title: Above the grid.
+
+    Returns:
+        The figure.
+
+    Raises:
+        ValueError: If there is no picture, one is not a picture, or the titles are not as many.
+    """
+    if len(images) == 0 or (titles is not None and len(titles) != len(images)):
+        raise ValueError(f"expected pictures and as many titles, got {len(images)} and {len(titles or [])}")
+    columns = min(columns, len(images))
+    rows = math.ceil(len(images) / columns)
+    height = size * rows * (1 if titles is None else 1.2) + (0.3 if title else 0)
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(size * columns, height), layout="constrained", squeeze=False
+    )
+    for axis in axes.flat:
+        axis.axis("off")
+    for position, (axis, image) in enumerate(zip(axes.flat, images, strict=False)):
+        picture = _as_picture(image)
+        axis.imshow(picture, cmap=cmap, vmin=0, vmax=255 if picture.dtype == np.uint8 else 1)
+        if titles is not None:
+            axis.set_title(titles[position], fontsize=8)
+    if title:
+        figure.suptitle(title, fontsize=11)
+    return figure
+
+
+def plot_history(history: Sequence[dict[str, float]], *, title: str | None = None) -> Figure:
+    """Draw the curves of a training run: one panel for the loss, one for each metric.
+
+    Args:
+        history: One dict an epoch, `History.rows` of `training.fit`: `epoch`, and `train_NAME`
+            and `val_NAME` for the loss and each metric.
+        title: Above the panels.
+
+    Returns:
+        The figure.
+
+    Raises:
+        ValueError: If there is no epoch in it.
+    """
+    if not history:
+        raise ValueError("the history is empty: train for at least one epoch first")
+    names = [key.removeprefix("train_") for key in history[0] if key.startswith("train_")]
+    figure, axes = plt.subplots(
+        1, len(names), figsize=(4.5 * len(names), 3), layout="constrained", squeeze=False
+    )
+    epochs = [row["epoch"] for row in history]
+    for axis, name in zip(axes[0], names, strict=True):
+        for part, style in (("train", "o--"), ("val", "s-")):
+            if f"{part}_{name}" in history[0]:
+                label = {"train": "training", "val": "validation"}[part]
+                axis.plot(
+                    epochs, [row[f"{part}_{name}"] for row in history], style, markersize=4, label=label
+                )
+        axis.set(xlabel="epoch", ylabel=name)
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axis.legend()
+    if title:
+        figure.suptitle(title, fontsize=11)
+    return figure
+
+
+def plot_confusion(matrix: torch.Tensor, classes: Sequence[str], *, title: str | None = None) -> Axes:
+    """Draw a confusion matrix: counts in the cells, colour by the share of the true class.
+
+    Args:
+        matrix: [C, C], counts, row = true class, column = predicted class (`metrics.confusion_matrix`).
+        classes: C names.
+        title: Above the picture.
+
+    Returns:
+        The axes.
+
+    Raises:
+        ValueError: If the matrix is not square or the names are not as many.
+    """
+    if matrix.shape != (len(classes), len(classes)):
+        raise ValueError(
+            f"{len(classes)} classes need a square matrix of that size, got {list(matrix.shape)}"
+        )
+    counts = torch.as_tensor(matrix).cpu()
+    share = counts / counts.sum(1, keepdim=True).clamp(min=1)
+    side = 0.55 * len(classes) + 1.5
+    _, axis = plt.subplots(figsize=(side, side), layout="constrained")
+    axis.imshow(share.numpy(), cmap="Blues", vmin=0, vmax=1)
+    for row in range(len(classes)):
+        for column in range(len(classes)):
+            if counts[row, column]:
+                colour = "white" if share[row, column] > 0.5 else "black"
+                number = str(int(counts[row, column]))
+                axis.text(column, row, number, ha="center", va="center", fontsize=8, color=colour)
+    axis.set_xticks(range(len(classes)), classes, rotation=45, ha="right", rotation_mode="anchor")
+    axis.set_yticks(range(len(classes)), classes)
+    axis.set(xlabel="predicted class", ylabel="true class", title=title or "")
+    return axis
