@@ -1,0 +1,255 @@
+"""Measure what the course claims about its own speed: `make bench`.
+
+Each line compares two ways of doing the same thing on this machine, in one process, in turns, so that a slow
+minute hits both. `--only a b` measures some of the lines, `--json FILE` also writes the numbers to a file.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms import v2
+
+from utils.data import ImageSet, fashion_mnist, make_loader, split, take
+from utils.ipynb import course_notebooks, load, save
+from utils.metrics import accuracy
+from utils.models import fashion_cnn, fashion_mlp
+from utils.runtime import Stopwatch, autocast, pick_device, seed_everything
+from utils.training import evaluate, fit, train_one_epoch
+from utils.transforms import flip_each
+
+ROOT = Path(__file__).parent.parent
+TARGET = 0.91  # test accuracy on Fashion-MNIST
+DEVICE = pick_device()
+
+
+class OneByOne(Dataset):
+    """The textbook's set: one picture at a time is converted to float32."""
+
+    def __init__(self, dataset: ImageSet, transform: nn.Module) -> None:
+        self.dataset, self.transform = dataset, transform
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+        image, label = self.dataset[index]
+        return self.transform(image), label
+
+
+def standardise(train: ImageSet) -> v2.Compose:
+    """Return the transform of notebook 3.4, with the numbers of the training pictures."""
+    pixels = train.images.float() / 255
+    return v2.Compose([v2.ToDtype(torch.float32, scale=True), v2.Normalize([pixels.mean()], [pixels.std()])])
+
+
+def textbook(train: ImageSet, test: ImageSet) -> tuple[float, float]:
+    """Return the seconds of training to the target, and the accuracy reached, of the usual textbook loop."""
+    seed_everything(0)
+    model = nn.Sequential(
+        *(nn.Conv2d(1, 64, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(64, 128, 3), nn.ReLU(), nn.MaxPool2d(2)),
+        *(nn.Flatten(), nn.Linear(3200, 256), nn.ReLU(), nn.Linear(256, 10)),
+    ).to(DEVICE)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    loader = DataLoader(OneByOne(train, v2.ToDtype(torch.float32, scale=True)), batch_size=32, shuffle=True)
+    seconds, reached = 0.0, 0.0
+    for epoch in range(12):
+        model.train()
+        with Stopwatch() as watch:
+            for images, labels in loader:
+                loss = F.cross_entropy(model(images.to(DEVICE)), labels.to(DEVICE))
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+        seconds += watch.seconds
+        reached = measure(model, make_loader(test, 1000))
+        print(f"  textbook, epoch {epoch + 1}: {reached:.4f} after {seconds:.0f} s", flush=True)
+        if reached >= TARGET:
+            break
+    return seconds, reached
+
+
+def course(train: ImageSet, test: ImageSet, epochs: int = 2) -> tuple[float, float]:
+    """Return the same for the recipe of notebook 3.4, its schedule cut to `epochs`."""
+    seed_everything(0)
+    model = fashion_cnn().to(DEVICE, memory_format=torch.channels_last)
+    transform = standardise(train)
+    loader = make_loader(
+        train, 256, shuffle=True, transform=lambda x: flip_each(transform(x)), drop_last=True
+    )
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.05)
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-3, total_steps=epochs * len(loader))
+    options = {"loss_fn": F.cross_entropy, "optimizer": optimizer, "device": DEVICE, "scheduler": scheduler}
+    seconds, reached = 0.0, 0.0
+    for epoch in range(epochs):
+        with Stopwatch() as watch:
+            train_one_epoch(model, loader, **options)
+        seconds += watch.seconds
+        reached = measure(model, make_loader(test, 1000, transform=transform))
+        print(f"  course, epoch {epoch + 1}: {reached:.4f} after {seconds:.0f} s", flush=True)
+        if reached >= TARGET:
+            break
+    return seconds, reached
+
+
+def measure(model: nn.Module, loader: DataLoader) -> float:
+    """Return the accuracy of `model`."""
+    options = {"loss_fn": F.cross_entropy, "device": DEVICE, "metrics": {"accuracy": accuracy}}
+    return evaluate(model, loader, **options)["accuracy"]
+
+
+def bench_target(train: ImageSet, test: ImageSet) -> dict:
+    """(a) Seconds of training to 91 % test accuracy."""
+    ours, our_accuracy = course(train, test)
+    theirs, their_accuracy = textbook(train, test)
+    if min(our_accuracy, their_accuracy) < TARGET:
+        sys.exit(f"a loop did not reach {TARGET}: course {our_accuracy:.4f}, textbook {their_accuracy:.4f}")
+    return row(
+        "a", "seconds to 91 % on Fashion-MNIST", "textbook loop", theirs, "3.4", ours, theirs / ours, 3.0
+    )
+
+
+def bench_fit(train: ImageSet, rounds: int = 9) -> dict:
+    """(b) Milliseconds per step of `fit` and of the bare loop it wraps."""
+    sample = take(train, 12_800)
+    times = {"bare": [], "fit": []}
+    for _ in range(rounds):
+        for name in times:
+            seed_everything(0)
+            model = fashion_mlp().to(DEVICE)
+            optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+            loader = make_loader(sample, 128, shuffle=True)
+            with Stopwatch() as watch:
+                if name == "fit":
+                    options = {"loss_fn": F.cross_entropy, "optimizer": optimizer, "device": DEVICE}
+                    fit(model, loader, None, epochs=1, verbose=False, **options)
+                else:
+                    bare_epoch(model, loader, optimizer)
+            times[name].append(1000 * watch.seconds / len(loader))
+    bare, ours = (min(times[name]) for name in ("bare", "fit"))  # the least disturbed round of each
+    return row("b", "ms per training step (784-1000-10)", "bare loop", bare, "fit", ours, ours / bare, 1.03)
+
+
+def bare_epoch(model: nn.Module, loader: DataLoader, optimizer: torch.optim.Optimizer) -> None:
+    """Train for one epoch with nothing but what training needs."""
+    model.train()
+    for images, labels in loader:
+        with autocast(DEVICE):
+            logits = model(images.to(DEVICE))
+        loss = F.cross_entropy(logits.float(), labels.to(DEVICE))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+
+def bench_loader(train: ImageSet, rounds: int = 3) -> dict:
+    """(c) Pictures per second, standardised one by one and batch by batch."""
+    transform, sample = standardise(train), take(train, 20_000)
+    speeds = {"one": [], "batch": []}
+    for _ in range(rounds):
+        for name in speeds:
+            if name == "one":
+                loader = DataLoader(OneByOne(sample, transform), batch_size=128, shuffle=True)
+            else:
+                loader = make_loader(sample, 128, shuffle=True, transform=transform)
+            with Stopwatch() as watch:
+                seen = sum(len(labels) for _, labels in loader)
+            speeds[name].append(seen / watch.seconds)
+    one, batch = (statistics.median(speeds[name]) for name in ("one", "batch"))
+    return row(
+        "c", "pictures per second from the loader", "one by one", one, "batches", batch, batch / one, 5.0
+    )
+
+
+def bench_tiny() -> list[dict]:
+    """(d) Seconds of each notebook's tiny run, and of a kernel that runs only its imports."""
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        for path in course_notebooks(ROOT):
+            floor_path = Path(folder) / path.relative_to(ROOT)
+            floor_path.parent.mkdir(exist_ok=True)
+            notebook = load(path)
+            code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+            notebook.cells = [cell for cell in code if cell.source.lstrip().startswith(("import ", "from "))]
+            save(notebook, floor_path)
+            floor = seconds_of_pytest(floor_path, "--noconftest")
+            tiny = seconds_of_pytest(path)
+            name = f"tiny run of {path.relative_to(ROOT).with_suffix('')}"
+            rows.append(row("d", name, "imports, s", floor, "whole, s", tiny, tiny - floor, 6.0))
+    return rows
+
+
+def seconds_of_pytest(notebook: Path, *options: str) -> float:
+    """Return the wall time of nbval on one notebook."""
+    command = [sys.executable, "-m", "pytest", "-q", "--nbval-lax", "--nbval-current-env", *options, notebook]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    with Stopwatch() as watch:
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"{notebook} fails:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+    return watch.seconds
+
+
+def row(
+    line: str, what: str, reference: str, before: float, ours: str, after: float, value: float, bound: float
+) -> dict:
+    """Return a comparison; in (a) and (c) `value` must be at least `bound`, in (b) and (d) at most."""
+    holds = value >= bound if line in "ac" else value <= bound
+    keys = ("line", "what", "reference", "before", "ours", "after", "value", "bound", "holds")
+    return dict(zip(keys, (line, what, reference, before, ours, after, value, bound, holds), strict=True))
+
+
+def show(rows: list[dict]) -> None:
+    """Print the table."""
+    for r in rows:
+        kind = (
+            "x, at least"
+            if r["line"] in "ac"
+            else ("x, at most" if r["line"] == "b" else "s over the floor, at most")
+        )
+        numbers = f"{r['reference']} {r['before']:,.2f}  {r['ours']} {r['after']:,.2f}"
+        verdict = "holds" if r["holds"] else "DOES NOT HOLD"
+        print(f"{r['line']}  {r['what']:<52} {numbers:<44} {r['value']:.2f} {kind} {r['bound']:g}: {verdict}")
+
+
+def main() -> None:
+    """Measure, print, and fail if a claim does not hold."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--only", nargs="+", choices="abcd", default=list("abcd"), help="the lines to measure"
+    )
+    parser.add_argument("--json", type=Path, help="write the numbers to this file, too")
+    arguments = parser.parse_args()
+    rows = []
+    if set(arguments.only) & set("abc"):
+        whole, test = fashion_mnist()
+        train, _ = split(whole, 0.1)
+        benches = {
+            "a": lambda: bench_target(train, test),
+            "b": lambda: bench_fit(train),
+            "c": lambda: bench_loader(train),
+        }
+        rows += [bench() for line, bench in benches.items() if line in arguments.only]
+    if "d" in arguments.only:
+        rows += bench_tiny()
+    show(rows)
+    if arguments.json:
+        arguments.json.write_text(
+            json.dumps({"torch": torch.__version__, "device": str(DEVICE), "rows": rows}, indent=1)
+        )
+    sys.exit(not all(r["holds"] for r in rows))
+
+
+if __name__ == "__main__":
+    main()
