@@ -1,0 +1,102 @@
+"""A course of one small notebook in which nothing is wrong, for the tests of the notebook tools."""
+
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+from utils.ipynb import RECORD, code_cells, save, source_hash
+
+PLACE = "01-ANN/01_adding.ipynb"
+README = "# Course\n\n<!-- notebooks:start -->\n<!-- notebooks:end -->\n\nThe end.\n"
+
+OPENING = """# 1.1 Adding: what `+` does
+
+Add numbers by hand, and know at the end why the order does not matter.
+
+| You will | You need | Time |
+|---|---|---|
+| add | [the curriculum](../README.md) | 1 s |"""
+
+PLOT = """import matplotlib.pyplot as plt
+
+plt.plot([TERMS, TERMS + 1])
+plt.show()"""
+
+RESULT = 'result = {"total": TERMS + 0.5, "terms": TERMS}\nresult'
+
+
+def text(source):
+    return new_markdown_cell(source)
+
+
+def code(source, *tags, outputs=(), **metadata):
+    return new_code_cell(source, outputs=list(outputs), metadata={"tags": list(tags), **metadata})
+
+
+def output(kind, **content):
+    return new_output(kind, **content)
+
+
+def solution(source):
+    return code(source, "solution", jupyter={"source_hidden": True})
+
+
+def section(number):
+    return [
+        text(f"## {number}. Step {number}\n\nWhy is $f[i](x)$ so?"),
+        code(f"step = {number}\nassert step + TERMS == TERMS + step"),
+        text("What the picture says."),
+        code("for attempt in range(2):\n    print(attempt)"),
+        text("And further."),
+    ]
+
+
+def notebook():
+    """The notebook, as `make execute` would have left it."""
+    answer = output("execute_result", data={"text/plain": "{'total': 3.5, 'terms': 3}"}, execution_count=1)
+    nb = new_notebook(
+        cells=[
+            text(OPENING),
+            code("import math"),
+            code("TERMS = 3  # numbers to add\nSTEPS = [\n    -1,  # of each size\n]", "parameters"),
+            *section(1),
+            *section(2),
+            *section(3),
+            code(PLOT, outputs=[output("display_data", data={"image/png": "iVBORw0KGgo="})]),
+            code(RESULT, "result", outputs=[answer]),
+            text("## Summary\n\n- One.\n- Two.\n- Three.\n\n## Exercises\n\n1. **Twice.** What is 1 + 1?"),
+            solution("assert 1 + 1 == 2"),
+            text("2. **Zero.** And 0 + 0?"),
+            solution("assert math.fsum([0, 0]) == 0"),
+            text("## References\n\n- G. Peano, *Arithmetices principia*, 1889: where adding is defined."),
+        ]
+    )
+    nb.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    return as_if_run(nb)
+
+
+def as_if_run(nb):
+    """Give `nb` the execution counts and the record of a run of its present code."""
+    for count, cell in enumerate(code_cells(nb), start=1):
+        cell.execution_count = count
+    nb.metadata[RECORD] = {
+        "torch": "2.14.1",
+        "device": "cpu",
+        "processor": "Abacus | 9000",
+        "threads": 2,
+        "seconds": 1.4,
+        "commit": "",
+        "source_hash": source_hash(nb),
+    }
+    return nb
+
+
+def course(root, nb=None):
+    """Write a course of that one notebook to the folder `root`; return the notebook's path."""
+    path = root / PLACE
+    path.parent.mkdir(parents=True, exist_ok=True)
+    (root / "tests").mkdir(exist_ok=True)
+    (root / "README.md").write_text(README, encoding="utf-8")
+    (root / "tests/tiny.toml").write_text('["01-ANN/01_adding"]\nTERMS = 2\n', encoding="utf-8")
+    ranges = '["01-ANN/01_adding"]\ntotal = [3, 4.0]\nterms = [1, 5]\n'
+    (root / "tests/expected.toml").write_text(ranges, encoding="utf-8")
+    save(nb or notebook(), path)
+    return path

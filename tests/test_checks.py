@@ -1,0 +1,241 @@
+"""Each check notices what it is for: a notebook without a defect, broken in one way at a time."""
+
+import pytest
+import sample
+from test_notebooks import CHECKS
+
+from utils.badges import stamp
+from utils.ipynb import load, save, tagged
+
+
+def complaints(path):
+    """What the checks find wrong with the notebook at `path`, by the check's name."""
+    nb = load(path)
+    found = {check.__name__: check(nb, path) for check in CHECKS}
+    return {name: "\n".join(problems) for name, problems in found.items() if problems}
+
+
+# Each of these returns a function that breaks a notebook in one way.
+
+
+def replace(old, new, kind="markdown"):
+    """In the first cell of that kind that holds `old`, write `new` for it."""
+
+    def break_it(nb):
+        cell = next(cell for cell in nb.cells if cell.cell_type == kind and old in cell.source)
+        cell.source = cell.source.replace(old, new)
+
+    return break_it
+
+
+def add(source, *tags, outputs=()):
+    """Insert one more code cell, before the plot."""
+    return lambda nb: nb.cells.insert(-7, sample.code(source, *tags, outputs=outputs))
+
+
+def prints(text, name="stdout"):
+    """Insert a cell that has printed `text`."""
+    return add("step", outputs=[sample.output("stream", name=name, text=text)])
+
+
+def retag(old, *new):
+    """Change the tags of the first cell tagged `old`."""
+    return lambda nb: tagged(nb, old)[0].metadata.update(tags=list(new))
+
+
+def parameters(source):
+    """Change what the parameters cell says."""
+    return lambda nb: tagged(nb, "parameters")[0].update(source=source)
+
+
+def shows(text):
+    """Change what the result cell has displayed."""
+    return lambda nb: tagged(nb, "result")[0].outputs[0].data.update({"text/plain": text})
+
+
+def recorded(**facts):
+    """Change facts in the record of the stored run."""
+    return lambda nb: nb.metadata.cv_course.update(facts)
+
+
+def unfold(nb):
+    del tagged(nb, "solution")[0].metadata["jupyter"]
+
+
+def assert_nothing(nb):
+    for cell in nb.cells:
+        if cell.cell_type == "code" and "solution" not in cell.metadata.tags:
+            cell.source = cell.source.replace("assert ", "ok = ")
+
+
+def lengthen(nb):
+    nb.cells[4:4] = [sample.text("More.") for _ in range(40)]
+
+
+def shorten(nb):
+    nb.cells = [cell for cell in nb.cells if cell.source != "And further."]
+
+
+def miscount(nb):
+    nb.cells[-2].execution_count += 1
+
+
+def run_colab(nb):
+    nb.cells.insert(1, sample.code("import sys", "colab", outputs=[sample.output("stream", text="found")]))
+
+
+def forget(nb):
+    del nb.metadata["cv_course"]
+
+
+def change_kernel(nb):
+    nb.metadata.kernelspec.name = "conda-env"
+
+
+def fatten(nb):
+    nb.cells[4].attachments = {"photo.png": {"image/png": "A" * 600_000}}
+
+
+PROMISE = "Add numbers by hand, and know at the end why the order does not matter."
+PNG = sample.output("display_data", data={"image/png": "iVBORw0KGgo="})
+ERROR = sample.output("error", ename="ZeroDivisionError", evalue="division by zero")
+BIG = sample.output("display_data", data={"text/html": "x" * 160_000})
+PATH = "/ho" + "me/ada/data.csv"  # in pieces, like the secret, so that no scan takes it for a real one
+SECRET = "ghp_" + "a1" * 18
+
+BREAKS = {
+    "check_title": [
+        ("first line", replace("# 1.1 Adding", "## 1.1 Adding")),
+        ("is 1.2, the path's 1.1", replace("# 1.1", "# 1.2")),
+        ("file's name in words", replace("Adding:", "Addition:")),
+    ],
+    "check_promise": [
+        ("one sentence under", replace(f"{PROMISE}\n", "")),
+        ("not several", replace("hand, and know", "hand. Know")),
+    ],
+    "check_overview": [(f"'{words}'", replace(words, "x")) for words in ("You will", "You need", "Time")],
+    "check_sections": [("[1, 3]", replace("## 2. ", "## ")), ("[2, 2, 3]", replace("## 1. ", "## 2. "))],
+    "check_closing": [("`## References`", lambda nb: nb.cells.append(sample.text("## More\n\nGo on.")))],
+    "check_summary": [
+        ("2 bullets", replace("- Three.", "Three.")),
+        ("6 bullets", replace("- One.", "- 1.\n" * 4)),
+    ],
+    "check_references": [("author, title, year", replace(", 1889", ""))],
+    "check_exercises": [
+        ("here are [1]", replace("2. **Zero.**", "**Zero.**")),
+        ("tagged `solution` below", retag("solution")),
+        ("tagged `solution` below", add("assert True", "solution")),
+        ("assert its answer", replace("assert 1 + 1 == 2", "1 + 1 == 2", "code")),
+        ("fold", unfold),
+    ],
+    "check_length": [("65 cells", lengthen), ("22 cells", shorten)],
+    "check_links": [
+        ("../gone.md", replace("../README.md", "../gone.md")),
+        ("gone.png", replace("And further.", '![a drawing](images/gone.png "title")')),
+        ("gone.svg", replace("And further.", '<img src="gone.svg">')),
+    ],
+    "check_tags": [("'hide'", add("step", "hide"))],
+    "check_parameters": [
+        ("not 0", retag("parameters")),
+        ("not 2", add("MORE = 1  # of them", "parameters")),
+        ("may only assign", parameters("import math")),
+        ("may only assign", parameters("A = B = 1  # two")),
+        ("STEPS must be a literal", parameters("STEPS = 2 * 3  # of each size")),
+        ("UPPER_CASE", parameters("terms = 3  # numbers to add")),
+        ("say behind the parameter", parameters("TERMS = 3")),
+    ],
+    "check_result": [
+        ("not 0", retag("result")),
+        ("not 2", add("1", "result")),
+        ("shows nothing", lambda nb: tagged(nb, "result")[0].outputs.clear()),
+        ("finite Python numbers", shows("{'total': nan}")),
+        ("finite Python numbers", shows("{'total': 1e999}")),
+        ("finite Python numbers", shows("{'total': np.float64(1.0)}")),
+        ("finite Python numbers", shows("{'total': 'many'}")),
+        ("finite Python numbers", shows("{}")),
+        ("snake_case", shows("{'Test accuracy': 0.9}")),
+    ],
+    "check_oracle": [("where it is built", assert_nothing)],
+    "check_banned": [
+        ("torch.hub", add("model = torch.hub.load('a', 'b')")),
+        (".to(device)", add("step.cuda()")),
+        ("NBVAL", add("# NBVAL_SKIP\nstep")),
+        ("not `*`", add("from math import *")),
+    ],
+    "check_magics": [
+        ("`!ls`", add("!ls")),
+        ("`names = !ls`", add("names = !ls")),
+        ("`%pip install torch`", add("step\n%pip install torch")),
+        ("`%%bash`", add("%%bash\ntrue")),
+    ],
+    "check_bare_except": [("name the exception", add("try:\n    step\nexcept:\n    step = 0"))],
+    "check_cell_length": [("41 lines", add("step = 1\n" * 41))],
+    "check_semicolon": [("semicolon", add("step;\n"))],
+    "check_show": [
+        ("plt.show()", add("plt.imshow(step)", outputs=[PNG])),
+        ("plt.show()", add("plt.show()\nstep", outputs=[PNG])),
+    ],
+    "check_paths": [
+        ("ada", add(f"open({PATH!r})")),
+        ("ada", prints(f"wrote {PATH}")),
+        ("Users", replace("And further.", "It is in C:" + r"\Users\ada.")),
+    ],
+    "check_secrets": [("revoke", add(f"key = {SECRET!r}")), ("revoke", prints(f"logged in as {SECRET}"))],
+    "check_executed": [("not run once each", miscount), ("Colab alone", run_colab)],
+    "check_errors": [("ZeroDivisionError", add("1 / 0", outputs=[ERROR]))],
+    "check_stderr": [("stderr", prints("a warning", name="stderr"))],
+    "check_output_size": [("160 kB", add("step", outputs=[BIG]))],
+    "check_file_size": [("500 at the most", fatten)],
+    "check_record": [("do not say", forget), ("changed since", recorded(source_hash="0" * 64))],
+    "check_seconds": [("took 301 s", recorded(seconds=301))],
+    "check_kernel": [("conda-env", change_kernel)],
+}
+AFTER_THE_RUN = {"check_executed", "check_record", "check_seconds"}
+CASES = [(name, words, break_it) for name, breaks in BREAKS.items() for words, break_it in breaks]
+
+
+@pytest.mark.parametrize(("name", "words", "break_it"), CASES, ids=[f"{n}-{words}" for n, words, _ in CASES])
+def test_exactly_this_check_complains(tmp_path, name, words, break_it):
+    nb = sample.notebook()
+    break_it(nb)
+    if name not in AFTER_THE_RUN:
+        sample.as_if_run(nb)  # the defect was there when it was run
+    found = complaints(sample.course(tmp_path, nb))
+    assert list(found) == [name]
+    assert words in found[name]
+
+
+def test_every_check_is_broken_at_least_once():
+    assert {check.__name__ for check in CHECKS} == BREAKS.keys()
+
+
+def test_nothing_is_wrong_with_the_sample(tmp_path):
+    assert complaints(sample.course(tmp_path)) == {}
+
+
+def test_stamps_change_no_verdict(tmp_path):
+    path = sample.course(tmp_path)
+    nb = load(path)
+    stamp(nb, path.relative_to(tmp_path), "octocat/hello")
+    save(nb, path)
+    assert complaints(path) == {}
+
+
+@pytest.mark.parametrize(
+    "allow_it",
+    [
+        add("%config InlineBackend.figure_formats = ['jpeg']"),
+        add("1 / 0", "raises-exception", outputs=[ERROR]),
+        add("for step in (1, 2):\n    plt.plot(step)\n    plt.show()", outputs=[PNG, PNG]),
+        add("display(\n    step,\n)", outputs=[PNG]),
+        add("step = (\n    7\n    % 4\n    != 3\n)"),
+        replace("And further.", "$$T:\\mathbb R^2\\to [0](x)$$ and https://example.org/home/x"),
+        replace("And further.", "[here](#1.-Step-1), [there](../README.md#course), `[code](x)`"),
+        replace("# 1.1 Adding: what `+` does", "# 1.1 AD-DING"),
+        parameters("TERMS = (-3, 'a')  # numbers to add\n# a remark\nMORE = {'a': [1]}  # by name"),
+    ],
+)
+def test_what_is_allowed_raises_no_complaint(tmp_path, allow_it):
+    nb = sample.notebook()
+    allow_it(nb)
+    assert complaints(sample.course(tmp_path, sample.as_if_run(nb))) == {}
