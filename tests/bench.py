@@ -11,6 +11,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
@@ -35,7 +36,7 @@ DEVICE = pick_device()
 class OneByOne(Dataset):
     """The textbook's set: one picture at a time is converted to float32."""
 
-    def __init__(self, dataset: ImageSet, transform: nn.Module) -> None:
+    def __init__(self, dataset: ImageSet, transform: Callable) -> None:
         self.dataset, self.transform = dataset, transform
 
     def __len__(self) -> int:
@@ -52,17 +53,16 @@ def standardise(train: ImageSet) -> v2.Compose:
     return v2.Compose([v2.ToDtype(torch.float32, scale=True), v2.Normalize([pixels.mean()], [pixels.std()])])
 
 
-def textbook(train: ImageSet, test: ImageSet) -> tuple[float, float]:
-    """Return the seconds of training to the target, and the accuracy reached, of the usual textbook loop."""
+def textbook(train: ImageSet, test: ImageSet) -> Iterator[tuple[float, float]]:
+    """Train as textbooks do; yield the seconds of each epoch, and the test accuracy after it."""
     seed_everything(0)
     model = nn.Sequential(
         *(nn.Conv2d(1, 64, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(64, 128, 3), nn.ReLU(), nn.MaxPool2d(2)),
         *(nn.Flatten(), nn.Linear(3200, 256), nn.ReLU(), nn.Linear(256, 10)),
     ).to(DEVICE)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
-    loader = DataLoader(OneByOne(train, v2.ToDtype(torch.float32, scale=True)), batch_size=32, shuffle=True)
-    seconds, reached = 0.0, 0.0
-    for epoch in range(12):
+    loader = DataLoader(OneByOne(train, lambda image: image.float() / 255), batch_size=32, shuffle=True)
+    while True:
         model.train()
         with Stopwatch() as watch:
             for images, labels in loader:
@@ -70,35 +70,24 @@ def textbook(train: ImageSet, test: ImageSet) -> tuple[float, float]:
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
-        seconds += watch.seconds
-        reached = measure(model, make_loader(test, 1000))
-        print(f"  textbook, epoch {epoch + 1}: {reached:.4f} after {seconds:.0f} s", flush=True)
-        if reached >= TARGET:
-            break
-    return seconds, reached
+        yield watch.seconds, measure(model, make_loader(test, 1000))
 
 
-def course(train: ImageSet, test: ImageSet, epochs: int = 2) -> tuple[float, float]:
-    """Return the same for the recipe of notebook 3.4, its schedule cut to `epochs`."""
+def course(train: ImageSet, test: ImageSet, epochs: int = 2) -> Iterator[tuple[float, float]]:
+    """Do the same with the network and the recipe of notebook 3.4, its schedule cut to `epochs`."""
     seed_everything(0)
     model = fashion_cnn().to(DEVICE, memory_format=torch.channels_last)
     transform = standardise(train)
     loader = make_loader(
-        train, 256, shuffle=True, transform=lambda x: flip_each(transform(x)), drop_last=True
+        train, 128, shuffle=True, transform=lambda x: flip_each(transform(x)), drop_last=True
     )
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.05)
-    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-3, total_steps=epochs * len(loader))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=0.05)
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=epochs * len(loader))
     options = {"loss_fn": F.cross_entropy, "optimizer": optimizer, "device": DEVICE, "scheduler": scheduler}
-    seconds, reached = 0.0, 0.0
-    for epoch in range(epochs):
+    for _ in range(epochs):
         with Stopwatch() as watch:
             train_one_epoch(model, loader, **options)
-        seconds += watch.seconds
-        reached = measure(model, make_loader(test, 1000, transform=transform))
-        print(f"  course, epoch {epoch + 1}: {reached:.4f} after {seconds:.0f} s", flush=True)
-        if reached >= TARGET:
-            break
-    return seconds, reached
+        yield watch.seconds, measure(model, make_loader(test, 1000, transform=transform))
 
 
 def measure(model: nn.Module, loader: DataLoader) -> float:
@@ -108,11 +97,19 @@ def measure(model: nn.Module, loader: DataLoader) -> float:
 
 
 def bench_target(train: ImageSet, test: ImageSet) -> dict:
-    """(a) Seconds of training to 91 % test accuracy."""
-    ours, our_accuracy = course(train, test)
-    theirs, their_accuracy = textbook(train, test)
-    if min(our_accuracy, their_accuracy) < TARGET:
-        sys.exit(f"a loop did not reach {TARGET}: course {our_accuracy:.4f}, textbook {their_accuracy:.4f}")
+    """(a) Seconds of training to 91 % test accuracy; the two take turns, an epoch each."""
+    runs = {"course": course(train, test), "textbook": textbook(train, test)}
+    seconds = dict.fromkeys(runs, 0.0)
+    while runs:
+        for name in list(runs):
+            epoch_seconds, reached = next(runs[name], (0.0, 0.0))
+            seconds[name] += epoch_seconds
+            print(f"  {name}: {reached:.4f} after {seconds[name]:.0f} s", flush=True)
+            if reached >= TARGET:
+                del runs[name]
+            elif epoch_seconds == 0 or seconds[name] > 1000:
+                sys.exit(f"the {name} loop did not reach {TARGET}")
+    ours, theirs = seconds["course"], seconds["textbook"]
     return row(
         "a", "seconds to 91 % on Fashion-MNIST", "textbook loop", theirs, "3.4", ours, theirs / ours, 3.0
     )

@@ -160,7 +160,7 @@ def with_table(readme: str, table: str) -> str:
 
 
 def pictures(root: Path) -> dict[Path, bytes]:
-    """Return the stored pictures of the cells tagged `readme-picture`, and where they go: `images/NN_name.png`.
+    """Return the stored pictures of the cells tagged `readme-picture`, and their place, `images/NN_name.png`.
 
     Raises:
         NotebookError: Such a cell has stored no PNG picture.
