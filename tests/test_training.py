@@ -5,6 +5,8 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.utils.data import BatchSampler, DataLoader
+from torch.utils.data.distributed import DistributedSampler
 
 from utils.loading import ImageSet, make_loader
 from utils.metrics import accuracy
@@ -294,3 +296,16 @@ def test_progress_is_shown_unless_the_environment_or_the_caller_says_no(capsys, 
 def test_an_empty_history_says_so():
     with pytest.raises(ValueError, match="empty"):
         History().plot()
+
+
+def test_a_sampler_that_is_shared_out_is_told_the_epoch():
+    sampler = DistributedSampler(random_set(16), num_replicas=1, rank=0)
+    loader = make_loader(random_set(16), 8)
+    loader = DataLoader(
+        loader.dataset, sampler=BatchSampler(sampler, 8, False), batch_size=None, collate_fn=loader.collate_fn
+    )
+    model, optimizer = build()
+    fit(
+        model, loader, None, epochs=3, loss_fn=F.cross_entropy, optimizer=optimizer, device=CPU, verbose=False
+    )
+    assert sampler.epoch == 3  # without which each epoch would repeat the first one's order
