@@ -9,7 +9,8 @@ help: ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
 
 lab: .venv/.ready ## Open the course in JupyterLab, at the README
-	$(BIN)/jupyter lab $(ROOT) --LabApp.default_url='/lab/tree/README.md?factory=Markdown%20Preview'
+	@$(BIN)/jupyter trust [01]*/*.ipynb >/dev/null # JupyterLab shows stored SVG plots only where it trusts
+	$(BIN)/jupyter lab $(ROOT) --LabApp.default_url=/lab/tree/README.md
 
 run: .venv/.ready ## Run one notebook without a browser and write an HTML page: make run NB=path (without NB: 2.14)
 	$(BIN)/python -m utils.notebooks run $(NB)

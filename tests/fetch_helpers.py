@@ -43,7 +43,11 @@ DEB = {f"./usr/share/digits/{name}": content for name, content in GZ.items()}
 DEBIAN = {"kind": "debian", "package": "digits-data", "member": "usr/share/digits/{name}.gz"}
 
 # Runs in a process of its own: the catalog's path is its argument, the rest its environment.
-CHILD = "import pathlib, sys; from utils import fetch; fetch.CATALOG = pathlib.Path(sys.argv[1]); "
+CHILD = (
+    "import pathlib, signal, sys; from utils import fetch; fetch.CATALOG = pathlib.Path(sys.argv[1]); "
+    # a shell's background job, which a test run may be, ignores Ctrl-C, and so would its children
+    "signal.signal(signal.SIGINT, signal.default_int_handler); "
+)
 FETCH = CHILD + "fetch.fetch('digits')"
 
 

@@ -28,6 +28,7 @@ def test_a_network_without_dropout_repeats_itself_in_training_mode():
 
 def test_conv_block_is_its_three_layers():
     block = conv_block(2, 3).eval()
+    nn.init.constant_(block[1].bias, 0.4)  # or the order of batch norm and ReLU would not show
     x = torch.randn(1, 2, 5, 4)
     expected = torch.relu(block[1](nn.functional.conv2d(x, block[0].weight, padding=1)))
     torch.testing.assert_close(block(x), expected)
