@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
 from torch import nn
 from torch.nn import functional as F
 
@@ -59,6 +60,11 @@ def worker(folder: Path) -> None:
     first = list(orders)
     orders.set_epoch(1)
     torch.save({"seen": seen, "orders": [first, list(orders)]}, folder / f"{rank}-order.pt")
+    normalised = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(16), nn.Linear(16, 3))
+    loaders = make_loader(dataset(), 12, shuffle=True), make_loader(dataset(7), 2)
+    options = {"loss_fn": F.cross_entropy, "device": CPU, "verbose": False}
+    fit(normalised, *loaders, epochs=1, optimizer=torch.optim.SGD(normalised.parameters(), lr=0.1), **options)
+    torch.save(dict(normalised.named_buffers()), folder / f"{rank}-buffers.pt")
     try:
         fit(
             model,
@@ -71,6 +77,8 @@ def worker(folder: Path) -> None:
         )
     except ValueError as error:
         (folder / f"{rank}-error.txt").write_text(str(error))
+    dist.barrier()  # neither leaves while the other still needs it
+    dist.destroy_process_group()
 
 
 @pytest.fixture(scope="module")
@@ -128,6 +136,13 @@ def test_the_shares_are_disjoint_and_new_in_each_epoch(two_processes):
     )
     assert sorted(first + other_first) == sorted(second + other_second) == list(range(24))
     assert first != second
+
+
+def test_all_processes_measure_with_the_same_running_statistics(two_processes):
+    folder, _ = two_processes
+    here, there = (torch.load(folder / f"{rank}-buffers.pt") for rank in (0, 1))
+    assert here["1.num_batches_tracked"] == 1
+    assert all(torch.equal(here[name], there[name]) for name in here)
 
 
 def test_a_loader_that_is_not_shared_out_is_refused(two_processes):
