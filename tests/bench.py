@@ -75,7 +75,7 @@ def textbook(train: ImageSet, test: ImageSet) -> Iterator[tuple[float, float]]:
 
 def course(train: ImageSet, test: ImageSet, epochs: int = 2) -> Iterator[tuple[float, float]]:
     """Do the same with the network and the recipe of notebook 3.4, its schedule cut to `epochs`."""
-    # Two epochs and a rate of 2e-3 were chosen for this target on the test set; the textbook loop is not tuned.
+    # Two epochs and this rate were chosen for the target on the test set; the textbook loop is not tuned.
     seed_everything(0)
     model = fashion_cnn().to(DEVICE, memory_format=torch.channels_last)
     transform = standardise(train)
