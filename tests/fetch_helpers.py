@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from utils import fetch
+from utils import catalog, fetch
 
 RANDOM = np.random.default_rng(0)
 IMAGES = {"train": 1000, "t10k": 20}  # random pixels: 0.8 MB that no compression makes smaller
@@ -44,7 +44,8 @@ DEBIAN = {"kind": "debian", "package": "digits-data", "member": "usr/share/digit
 
 # Runs in a process of its own: the catalog's path is its argument, the rest its environment.
 CHILD = (
-    "import pathlib, signal, sys; from utils import fetch; fetch.CATALOG = pathlib.Path(sys.argv[1]); "
+    "import pathlib, signal, sys; from utils import catalog, fetch; "
+    "catalog.CATALOG = pathlib.Path(sys.argv[1]); "
     # a shell's background job, which a test run may be, ignores Ctrl-C, and so would its children
     "signal.signal(signal.SIGINT, signal.default_int_handler); "
 )
@@ -103,6 +104,15 @@ class Server(ThreadingHTTPServer):
         return {"kind": "https", "url": self.url, "member": "{name}.gz"}
 
 
+def toml(value: object) -> str:
+    """Write a value as TOML does."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key} = {toml(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(toml, value)) + "]"
+    return json.dumps(value)
+
+
 class Course:
     """A catalog with one set, `digits`, and the data root it goes to, which already holds something else."""
 
@@ -113,21 +123,18 @@ class Course:
         (self.root / "other").mkdir(parents=True)
         (self.root / "other" / "file").write_text("mine")
 
-    def describe(self, *sources: dict, files: dict[str, bytes] = FILES, folder: str = "FashionMNIST") -> None:
-        """Write the catalog."""
-        lines = ["[digits]", 'title = "d"', 'licence = "MIT"', 'citation = "c"', 'used_for = "u"']
-        lines.append(f'folder = "{folder}"')
-        for path, content in files.items():
-            digest = hashlib.sha256(content).hexdigest()
-            lines += [
-                "[[digits.files]]",
-                f'path = "{path}"',
-                f"bytes = {len(content)}",
-                f'sha256 = "{digest}"',
-            ]
+    def describe(
+        self, *sources: dict, files: dict[str, bytes] = FILES, folder: str = "FashionMNIST", **more: object
+    ) -> None:
+        """Write the catalog; `more` are further keys of the set."""
+        keys = {"title": "d", "licence": "MIT", "citation": "c", "used_for": "u", "folder": folder} | more
+        lines = ["[digits]", *(f"{key} = {toml(value)}" for key, value in keys.items())]
+        for path, content in {} if "tree" in more else files.items():
+            lines += ["[[digits.files]]", f'path = "{path}"', f"bytes = {len(content)}"]
+            lines.append(f'sha256 = "{hashlib.sha256(content).hexdigest()}"')
         for source in sources:
             lines.append("[[digits.sources]]")
-            lines += [f"{key} = {json.dumps(value)}" for key, value in source.items()]
+            lines += [f"{key} = {toml(value)}" for key, value in source.items()]
         self.catalog.write_text("\n".join(lines))
 
     def tree(self) -> dict[str, bytes | None]:
@@ -165,7 +172,8 @@ class Course:
 def temporary_course(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Course]:
     """Make a course in `folder` the one that `utils.fetch` sees, here and in child processes."""
     course = Course(folder)
-    monkeypatch.setattr(fetch, "CATALOG", course.catalog)
+    monkeypatch.setattr(catalog, "CATALOG", course.catalog)
+    monkeypatch.setenv("TORCH_HOME", str(folder / "torch"))
     monkeypatch.setenv("CV_DATA", str(course.root))
     monkeypatch.setenv("TQDM_DISABLE", "1")
     monkeypatch.delenv("CV_MIRROR", raising=False)
@@ -201,10 +209,15 @@ def wheel(folder: Path, members: dict[str | zipfile.ZipInfo, bytes]) -> dict:
     return describe_wheel(path)
 
 
-def describe_wheel(path: Path) -> dict:
+def described(path: Path) -> dict:
+    """Return what the catalog says of an archive."""
     content = path.read_bytes()
-    source = {"kind": "pypi", "package": "digits-data==1.0", "archive": path.name, "bytes": len(content)}
-    return source | {"sha256": hashlib.sha256(content).hexdigest(), "member": "digits/{name}"}
+    return {"name": path.name, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+
+
+def describe_wheel(path: Path) -> dict:
+    source = {"kind": "pypi", "package": "digits-data==1.0", "archives": [described(path)]}
+    return source | {"member": "digits/{name}"}
 
 
 def debian_package(path: Path, members: dict[str, bytes | tarfile.TarInfo]) -> None:

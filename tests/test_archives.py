@@ -19,29 +19,10 @@ from fetch_helpers import (
     WHEEL,
     debian_package,
     describe_wheel,
-    empty_mirror,
-    temporary_course,
     wheel,
-    wheel_shop,
 )
 
 from utils import archives
-
-
-@pytest.fixture
-def course(tmp_path, monkeypatch):
-    with temporary_course(tmp_path, monkeypatch) as course:
-        yield course
-
-
-@pytest.fixture
-def shop(tmp_path, monkeypatch):
-    return wheel_shop(tmp_path, monkeypatch)
-
-
-@pytest.fixture
-def mirror(tmp_path, monkeypatch):
-    return empty_mirror(tmp_path, monkeypatch)
 
 
 def symlink(name: str) -> zipfile.ZipInfo:
@@ -158,4 +139,4 @@ def test_an_archive_that_holds_a_file_twice(tmp_path):
             archive.writestr("a", b"x")
     file = {"path": "a", "bytes": 1, "sha256": hashlib.sha256(b"x").hexdigest()}
     with pytest.raises(archives.SourceError, match="holds a twice"):
-        archives.stage([path], {"member": "{path}"}, [file], tmp_path / "staged")
+        archives.stage([path], {"member": "{path}"}, {"files": [file]}, tmp_path / "staged")

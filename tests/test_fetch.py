@@ -1,51 +1,12 @@
-"""`utils.fetch`: what is used as it is, what is fetched, what is verified, the command line."""
+"""`utils.fetch`: what is used as it is, what is fetched, what is verified."""
 
-import os
-import re
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from fetch_helpers import FILES, running_server, temporary_course
-from platformdirs import user_cache_path
+from fetch_helpers import FILES
 from torchvision import datasets
 
 from utils import fetch
-
-
-@pytest.fixture
-def course(tmp_path, monkeypatch):
-    with temporary_course(tmp_path, monkeypatch) as course:
-        yield course
-
-
-@pytest.fixture
-def server():
-    with running_server() as server:
-        yield server
-
-
-def test_data_root(monkeypatch, tmp_path):
-    monkeypatch.setenv("CV_DATA", str(tmp_path))
-    assert fetch.data_root() == tmp_path
-    monkeypatch.delenv("CV_DATA")
-    assert fetch.data_root() == Path(__file__).parents[1] / "data"
-    monkeypatch.setattr(fetch, "REPOSITORY", tmp_path)  # as in site-packages: no pyproject.toml beside utils
-    assert fetch.data_root() == user_cache_path("cv-pytorch-course", appauthor=False)
-
-
-@pytest.mark.parametrize("name", fetch.catalog())
-def test_the_catalog_is_complete(name):
-    entry = fetch.catalog()[name]
-    assert all(entry[key] for key in ("title", "licence", "citation", "used_for", "folder", "sources"))
-    for file in entry["files"]:
-        assert not Path(file["path"]).is_absolute() and ".." not in Path(file["path"]).parts
-        assert file["bytes"] > 0 and re.fullmatch("[0-9a-f]{64}", file["sha256"])
-    for source in entry["sources"]:
-        pinned = re.fullmatch("[0-9a-f]{64}", source.get("sha256", "")) and source["bytes"] > 0
-        assert pinned or (source["kind"] in ("debian", "https") and "convert" not in source)
 
 
 @pytest.mark.parametrize("kind", [datasets.FashionMNIST, datasets.MNIST])
@@ -115,13 +76,12 @@ def test_an_unknown_name():
         fetch.fetch("fashion_mnits")
 
 
-def test_verify_and_the_command_line(course, server, capsys):
+def test_verify_reads_every_file(course, server):
     course.describe(server.source)
-    assert fetch.main(["verify", "digits"]) == 1
-    assert capsys.readouterr().out.count("is missing") == len(FILES)
-    assert fetch.main(["verify"]) == 0  # of all that are here, none is bad
-    assert fetch.main(["list"]) == 0 and "not here" in capsys.readouterr().out
-    assert fetch.main(["get"]) == 0 and fetch.verify("digits") == []
+    missing = fetch.verify("digits")
+    assert len(missing) == len(FILES) and all("is missing" in problem for problem in missing)
+    course.succeeds()
+    assert fetch.verify("digits") == []
     first, second, *_ = FILES
     content = bytearray(FILES[first])
     content[-1] ^= 1
@@ -130,17 +90,9 @@ def test_verify_and_the_command_line(course, server, capsys):
     changed, short = fetch.verify("digits")
     assert first in changed and "another content" in changed
     assert second in short and f"{len(FILES[second]) - 1} bytes" in short
-    assert fetch.main(["verify"]) == 1
-    shutil.rmtree(course.set)
-    course.describe({"kind": "https", "url": server.url, "member": "gone/{name}"})
-    assert fetch.main(["get", "digits"]) == 1 and "404" in capsys.readouterr().err
-    assert fetch.main(["get", "digit"]) == 1 and "Did you mean 'digits'" in capsys.readouterr().err
 
 
-def test_the_module_is_a_command(tmp_path):
-    command = [sys.executable, "-m", "utils.fetch", "list"]
-    listed = subprocess.run(
-        command, env=os.environ | {"CV_DATA": str(tmp_path)}, capture_output=True, text=True
-    )
-    names = [line.split()[0] for line in listed.stdout.splitlines() if "not here" in line]
-    assert names == list(fetch.catalog()) and listed.stderr == ""
+def test_what_is_generated_is_not_fetched(course):
+    course.describe(made_by="utils.digits.digits", made_from=[])
+    with pytest.raises(ValueError, match="'digits' is not fetched: utils.digits.digits makes it"):
+        fetch.fetch("digits")

@@ -9,22 +9,9 @@ import time
 from pathlib import Path
 
 import pytest
-from fetch_helpers import BIG, CHILD, FILES, GZ, running_server, temporary_course
+from fetch_helpers import BIG, CHILD, FILES, GZ, temporary_course
 
 from utils import sources
-
-
-@pytest.fixture
-def course(tmp_path, monkeypatch):
-    with temporary_course(tmp_path, monkeypatch) as course:
-        yield course
-
-
-@pytest.fixture
-def server():
-    with running_server() as server:
-        yield server
-
 
 BAD = {
     "another file": (gzip.compress(FILES["raw/train-images-idx3-ubyte"][:-1] + b"x"), "is not the catalog's"),
@@ -195,7 +182,7 @@ def test_no_network(course, monkeypatch):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("PIP_INDEX_URL", url)
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
-    pip = {"kind": "pypi", "package": "digits-data==1.0", "archive": "d.whl", "member": "x", "sha256": "0"}
+    pip = {"kind": "pypi", "package": "digits-data==1.0", "archives": [{"name": "d.whl"}], "member": "x"}
     course.describe(pip, {"kind": "https", "url": url, "member": "{name}.gz"})
     start = time.monotonic()
     said = course.fails("pypi digits-data==1.0: pip reached no package index", f"https {url}: ", "refused")

@@ -1,27 +1,28 @@
 """Reading archives without trusting them.
 
-Nothing is unpacked to the names that an archive chooses. The members that the catalog names are read as
-streams, written to the paths that the catalog gives, and have to match its sizes and hashes.
+No archive decides where anything is written. Of a small set the catalog names each file: its member is read
+as a stream, written to the catalog's path, and has to match its size and hash. Of a set of many files all
+members of one folder are taken, under names that cannot leave it, and their list has to match the catalog's.
 """
 
+import fnmatch
 import gzip
 import hashlib
-import io
+import lzma
 import os
 import pickle
 import shutil
-import stat
-import struct
-import subprocess
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
-import numpy as np
+from utils import manifest
+from utils.converters import CONVERTERS
+from utils.members import SourceError, members
 
 CHUNK = 1 << 20  # bytes read at a time
 
@@ -30,27 +31,17 @@ DAMAGED = (
     tarfile.TarError,
     gzip.BadGzipFile,
     zlib.error,
+    lzma.LZMAError,
     EOFError,
     pickle.UnpicklingError,
 )
 
-Member = tuple[str, bool, Callable[[], BinaryIO]]  # its name, whether it is a plain file, what opens it
-
-
-class SourceError(RuntimeError):
-    """Why a source could not deliver, in one line."""
-
-
-def sha256(path: Path) -> str:
-    """Return the SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
 
 def check_archive(archive: Path, source: dict[str, Any]) -> None:
-    """Compare an archive, unopened, with the `sha256` of its source.
+    """Compare an archive, unopened, with the hash that its source states.
 
-    A Debian package has none: apt checks Debian's signature, and the version differs between releases.
+    A Debian package has none: apt checks Debian's signature, and the version differs between releases. Nor
+    have files that a host compresses one by one: the hashes of their contents decide.
 
     Args:
         archive: The file that the source delivered.
@@ -59,22 +50,28 @@ def check_archive(archive: Path, source: dict[str, Any]) -> None:
     Raises:
         SourceError: If it is another file.
     """
-    if "sha256" in source and (found := sha256(archive)) != source["sha256"]:
-        size = archive.stat().st_size
-        raise SourceError(
-            f"{archive.name} is not the catalog's: {size} bytes with sha256 {found}, "
-            f"expected {source['bytes']} bytes with sha256 {source['sha256']}"
-        )
+    stated = next((entry for entry in source.get("archives", []) if entry["name"] == archive.name), {})
+    for kind in ("sha256", "md5"):  # md5 where its publisher states nothing better
+        if kind in stated:
+            with archive.open("rb") as stream:
+                found = hashlib.file_digest(stream, kind).hexdigest()
+            if found != stated[kind]:
+                size = archive.stat().st_size
+                raise SourceError(
+                    f"{archive.name} is not the catalog's: {size} bytes with {kind} {found}, "
+                    f"expected {stated['bytes']} bytes with {kind} {stated[kind]}"
+                )
 
 
-def stage(archives: list[Path], source: dict[str, Any], files: list[dict[str, Any]], folder: Path) -> None:
+def stage(archives: list[Path], source: dict[str, Any], layout: dict[str, Any], folder: Path) -> None:
     """Write the files of a set, checked, into a fresh folder.
 
     Args:
         archives: What the source delivered.
-        source: The source's entry in the catalog; `member` is the name inside the archive, `convert` names
-            the function that makes the files out of it.
-        files: The files to write: `path` below `folder`, `bytes`, `sha256`.
+        source: The source's entry in the catalog; `member` is the name inside the archive, `only` what paths
+            have to match, `convert` names the function that makes the files out of a member.
+        layout: `files`, with `path`, `bytes`, `sha256` of each; or `tree`, with their number and size, and
+            the hash of their list where it is known.
         folder: Where to; emptied first.
 
     Raises:
@@ -82,143 +79,130 @@ def stage(archives: list[Path], source: dict[str, Any], files: list[dict[str, An
     """
     if folder.exists():
         shutil.rmtree(folder)
-    missing = {file["path"]: file for file in files}
+    folder.mkdir(parents=True)
+    target = _Listed(folder, layout["files"]) if "files" in layout else _Tree(folder, layout["tree"])
     for archive in archives:
         try:
-            for path, stream in _contents(archive, source, files):
-                if path not in missing:
+            for path, stream in _contents(archive, source, layout.get("files")):
+                if path in target.digests:
                     raise SourceError(f"{archive.name} is refused: it holds {path} twice")
-                _write(stream, folder / path, missing.pop(path))
+                target.accept(path, stream)
         except DAMAGED as error:
             raise SourceError(f"{archive.name} is damaged: {error}") from error
-    if missing:
-        raise SourceError(f"{archives[0].name} lacks {', '.join(missing)}")
+    target.finish(", ".join(archive.name for archive in archives))
 
 
-def install(staged: Path, folder: Path, files: list[dict[str, Any]]) -> None:
+class _Listed:
+    """A folder that takes the files which the catalog lists, no other."""
+
+    def __init__(self, folder: Path, files: list[dict[str, Any]]) -> None:
+        self.folder, self.files, self.digests = folder, {file["path"]: file for file in files}, {}
+
+    def accept(self, path: str, stream: BinaryIO) -> None:
+        if path not in self.files:
+            raise SourceError(f"{path} is not in the catalog")
+        file = self.files[path]
+        size, digest = _write(stream, self.folder / path, file["bytes"], path, sync=True)
+        if digest != file["sha256"]:
+            found = f"{size} bytes with sha256 {digest}"
+            raise SourceError(f"{path} is not the catalog's: {found}, expected {file['sha256']}")
+        self.digests[path] = digest
+
+    def finish(self, archives: str) -> None:
+        if missing := self.files.keys() - self.digests.keys():
+            raise SourceError(f"{archives} lacks {', '.join(sorted(missing))}")
+
+
+class _Tree:
+    """A folder that takes all files of a set, whose number, size and list the catalog knows."""
+
+    def __init__(self, folder: Path, tree: dict[str, Any]) -> None:
+        self.folder, self.tree, self.digests, self.room = folder, tree, {}, tree["bytes"]
+
+    def accept(self, path: str, stream: BinaryIO) -> None:
+        if len(self.digests) == self.tree.get("files"):
+            raise SourceError(f"there are more than the catalog's {self.tree['files']} files in it")
+        size, self.digests[path] = _write(stream, self.folder / path, self.room, f"the set with {path}")
+        self.room -= size
+
+    def finish(self, archives: str) -> None:
+        if len(self.digests) < self.tree.get("files", 0):
+            found = f"{len(self.digests)} files of the set instead of {self.tree['files']}"
+            raise SourceError(f"{archives}: holds {found}")
+        listed = manifest.text(self.digests).encode()
+        digest = hashlib.sha256(listed).hexdigest()
+        if digest != self.tree.get("sha256", digest):
+            raise SourceError(f"{archives}: the files in it are not the catalog's")
+        (self.folder / manifest.NAME).write_bytes(listed)
+        if hasattr(os, "sync"):
+            os.sync()  # as fsync for each of thousands of files, in one step
+
+
+def install(staged: Path, folder: Path) -> None:
     """Rename the files that `stage` has checked into their place.
 
     Args:
         staged: The folder with the files, on the same disk as `folder`.
         folder: The set's own.
-        files: The set's files, as the catalog has them.
     """
     if not folder.exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
         staged.rename(folder)  # one step: all or nothing
         return
-    # Some files are there already. The missing ones go last: killed in between, the set still counts as torn.
-    for file in sorted(files, key=lambda file: not (folder / file["path"]).exists()):
-        target = folder / file["path"]
-        target.parent.mkdir(parents=True, exist_ok=True)
-        (staged / file["path"]).replace(target)
+    # Some files are there already. The list goes first, the missing ones last: killed in between, the set is
+    # still seen to be torn.
+    paths = sorted(path.relative_to(staged) for path in staged.rglob("*") if path.is_file())
+    rank = {True: 1, False: 2}
+    for path in sorted(
+        paths, key=lambda path: 0 if path.name == manifest.NAME else rank[(folder / path).exists()]
+    ):
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (staged / path).replace(folder / path)
 
 
-def _write(stream: BinaryIO, target: Path, file: dict[str, Any]) -> None:
-    """Copy `stream` to `target` while it stays within the catalog's size, then compare the hash."""
+def _write(stream: BinaryIO, target: Path, room: int, what: str, *, sync: bool = False) -> tuple[int, str]:
+    """Copy `stream` to `target` while it stays within `room` bytes; return its size and SHA-256."""
     target.parent.mkdir(parents=True, exist_ok=True)
     digest, size = hashlib.sha256(), 0
     with target.open("wb") as out:
         while chunk := stream.read(CHUNK):
             size += len(chunk)
-            if size > file["bytes"]:
-                raise SourceError(f"{file['path']} is larger than the catalog's {file['bytes']} bytes")
+            if size > room:
+                raise SourceError(f"{what} is larger than the catalog's {room} bytes")
             digest.update(chunk)
             out.write(chunk)
-        out.flush()
-        os.fsync(out.fileno())  # from now on its existence is taken for its content
-    if digest.hexdigest() != file["sha256"]:
-        found = f"{size} bytes with sha256 {digest.hexdigest()}"
-        raise SourceError(f"{file['path']} is not the catalog's: {found}, expected {file['sha256']}")
+        if sync:
+            out.flush()
+            os.fsync(out.fileno())  # from now on its existence is taken for its content
+    return size, digest.hexdigest()
 
 
-def _contents(archive: Path, source: dict, files: list[dict]) -> Iterator[tuple[str, BinaryIO]]:
+def _contents(archive: Path, source: dict, files: list[dict] | None) -> Iterator[tuple[str, BinaryIO]]:
     """Yield the path and the decompressed content of each file of the set that `archive` holds."""
     if "convert" in source:
-        for _, stream in _members(archive, {source["member"]}):
+        for _, stream in members(archive, {source["member"]: ""}.get):
             yield from CONVERTERS[source["convert"]](stream)
         return
+    if files is None:
+        yield from members(archive, partial(_path_in_tree, source))
+        return
     wanted = {member_of(source, file): file["path"] for file in files}
-    for name, stream in _members(archive, set(wanted)):
-        yield wanted[name], gzip.GzipFile(fileobj=stream) if name.endswith(".gz") else stream
+    for path, stream in members(archive, wanted.get):
+        yield path, gzip.GzipFile(fileobj=stream) if source["member"].endswith(".gz") else stream
 
 
 def member_of(source: dict[str, Any], file: dict[str, Any]) -> str:
     """Return what `file` is called in the source's archive, or below its URL."""
-    return source["member"].format(path=file["path"], name=PurePosixPath(file["path"]).name)
+    name = file.get("original", PurePosixPath(file["path"]).name)
+    return source["member"].format(path=file["path"], name=name)
 
 
-def _members(archive: Path, wanted: set[str]) -> Iterator[tuple[str, BinaryIO]]:
-    """Yield name and stream of the `wanted` members; refuse the archive for an unsafe one."""
-    readers = {".whl": _zip_members, ".zip": _zip_members, ".deb": _deb_members, ".gz": _gz_member}
-    for name, is_file, open_member in readers[archive.suffix](archive):
-        path = PurePosixPath(name)  # drops a leading "./"
-        if path.is_absolute() or ".." in path.parts:
-            raise SourceError(f"{archive.name} is refused: its member {name} leaves the folder")
-        if str(path) in wanted:
-            if not is_file:
-                raise SourceError(f"{archive.name} is refused: its member {name} is a link, not a file")
-            with open_member() as stream:
-                yield str(path), stream
-
-
-def _zip_members(archive: Path) -> Iterator[Member]:
-    with zipfile.ZipFile(archive) as content:
-        for info in content.infolist():
-            kind = stat.S_IFMT(info.external_attr >> 16)  # zero where the archive was not made on Unix
-            is_file = kind in (0, stat.S_IFREG) and not info.is_dir()
-            yield info.filename, is_file, partial(content.open, info)
-
-
-def _deb_members(archive: Path) -> Iterator[Member]:
-    if not shutil.which("dpkg-deb"):
-        raise SourceError("opening a Debian package takes dpkg-deb, which this machine does not have")
-    command = ["dpkg-deb", "--fsys-tarfile", str(archive)]
-    with (
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process,
-        tarfile.open(fileobj=process.stdout, mode="r|") as content,
-    ):
-        for info in content:
-            yield info.name, info.isreg(), partial(content.extractfile, info)
-
-
-def _gz_member(archive: Path) -> Iterator[Member]:
-    yield archive.name, True, partial(archive.open, "rb")
-
-
-class _ArrayUnpickler(pickle.Unpickler):
-    """An unpickler that builds NumPy arrays and refuses whatever else a pickle may name."""
-
-    admitted = {
-        ("numpy.core.multiarray", "_reconstruct"): np.empty(0).__reduce__()[0],
-        ("numpy", "ndarray"): np.ndarray,
-        ("numpy", "dtype"): np.dtype,
-    }
-
-    def find_class(self, module: str, name: str) -> Any:
-        """Return the object `module.name` if it is one of those that make an array."""
-        if (module, name) not in self.admitted:
-            raise pickle.UnpicklingError(f"its pickle asks for {module}.{name}; only arrays are admitted")
-        return self.admitted[module, name]
-
-
-def _mnist_pickle(stream: BinaryIO) -> Iterator[tuple[str, BinaryIO]]:
-    """Turn the Theano tutorials' `mnist.pkl.gz` back into the four idx files that it was made from.
-
-    It holds (images [N, 784] in pixel / 256, labels [N]) for 50,000 + 10,000 + 10,000 digits; the first two
-    parts in this order are the official training set.
-    """
-    training, validation, test = _ArrayUnpickler(gzip.GzipFile(fileobj=stream), encoding="latin1").load()
-    for part, pieces in (("train", (training, validation)), ("t10k", (test,))):
-        images = np.concatenate([images for images, _ in pieces]).reshape(-1, 28, 28)
-        yield f"raw/{part}-images-idx3-ubyte", _idx((images * 256).round())
-        yield f"raw/{part}-labels-idx1-ubyte", _idx(np.concatenate([labels for _, labels in pieces]))
-
-
-def _idx(values: np.ndarray) -> BinaryIO:
-    """Write an array as an idx file of unsigned bytes: magic number, sizes, values."""
-    header = struct.pack(f">4B{values.ndim}I", 0, 0, 8, values.ndim, *values.shape)
-    return io.BytesIO(header + values.astype(np.uint8).tobytes())
-
-
-CONVERTERS = {"mnist_pickle": _mnist_pickle}
+def _path_in_tree(source: dict, member: str) -> str | None:
+    """Return the path in the set of an archive's member, None if the member is not of the set."""
+    prefix = source["member"].removesuffix("{path}")
+    path = member.removeprefix(prefix)
+    if not member.startswith(prefix) or not fnmatch.fnmatchcase(path, source.get("only", "*")):
+        return None
+    if set(path) & set('\\:*?"<>|') or path == manifest.NAME:  # what means something else on some system
+        raise SourceError(f"the archive is refused: its member {member} has a name that no file of a set has")
+    return path

