@@ -84,7 +84,9 @@ def test_a_mirror_serves_a_class_room(course, server, shop, kind, monkeypatch, c
     asked = len(server.requests)
     monkeypatch.setenv("CV_MIRROR", str(stick))
     course.succeeds()
-    assert main(["mirror", str(stick), "digits"]) == 0 and len(server.requests) == asked
+    monkeypatch.delenv("CV_MIRROR")
+    assert main(["mirror", str(stick), "digits"]) == 0  # all of it is there
+    assert len(server.requests) == asked
 
 
 def test_a_mirror_gets_no_bad_archive(course, shop, capsys):

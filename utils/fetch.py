@@ -192,9 +192,10 @@ def _advice(name: str, entry: dict[str, Any], answers: list[str]) -> str:
     archives = [", ".join(archive_names(name, entry, source)) for source in entry["sources"]]
     places = [f"{describe(layout)} into {root_of(entry) / layout['folder']}" for layout in layouts(entry)]
     subject = f"the weights {name!r} are" if entry.get("weights") else f"the data set {name!r} is"
+    them = "them" if entry.get("weights") else "it"
     return "\n".join(
         [
-            f"{subject} not here, and no source delivers it:",
+            f"{subject} not here, and no source delivers {them}:",
             *(answers or ["  a mirror: CV_MIRROR names none, and the course knows no download of this set"]),
             "What you can do:",
             *(["  connect to the internet and run this again;"] if online else []),
