@@ -1,26 +1,31 @@
 """Make the small real samples in tests/data that the tiny run uses: python tests/make_data.py.
 
 Each set keeps its native layout, so that the course reads it as it reads the whole set. Only sets whose
-licence allows it are here; tests/data/README.md names them. The samples are random, stratified by class, and
-seeded: the same command makes the same bytes.
+licence allows it are here; tests/data/README.md names them. Random samples are stratified by class and seeded:
+the same command makes the same bytes.
 """
 
-import struct
+import shutil
 import sys
 from pathlib import Path
 
 import torch
+from PIL import Image
+from skimage import data
 
 from utils.data import ImageSet, fashion_mnist, mnist, take
+from utils.fetch import fetch
 
 DATA = Path(__file__).parent / "data"
 SIZES = {"FashionMNIST": (1000, 500), "MNIST": (500, 250)}  # pictures for training, for the test
 WHOLE = (60_000, 10_000)
+LABELLED = {"chelsea": 285, "coffee": 967, "rocket": 657, "stereo_motorcycle": 670}  # ImageNet's numbers
+EMOJI = 24  # how many of the drawings
 
 
 def write_idx(path: Path, values: torch.Tensor) -> None:
     """Write `values`, uint8 of any shape, in the idx format that `utils.data.read_idx` reads."""
-    header = b"\0\0\x08" + bytes([values.ndim]) + struct.pack(f">{values.ndim}I", *values.shape)
+    header = b"\0\0\x08" + bytes([values.ndim]) + b"".join(size.to_bytes(4, "big") for size in values.shape)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(header + values.numpy().tobytes())
 
@@ -35,6 +40,30 @@ def write_sample(folder: str, train: ImageSet, test: ImageSet) -> None:
         write_idx(DATA / folder / "raw" / f"{part}-labels-idx1-ubyte", sample.labels.to(torch.uint8))
 
 
+def write_labelled_photos() -> None:
+    """Write photos that scikit-image carries under the names of `imagenet_samples`: number, label."""
+    folder = DATA / "imagenet_samples"
+    folder.mkdir(exist_ok=True)
+    for number, (name, label) in enumerate(LABELLED.items()):
+        picture = getattr(data, name)()
+        photo = Image.fromarray(picture[0] if isinstance(picture, tuple) else picture)
+        photo.thumbnail((384, 384), Image.Resampling.LANCZOS)
+        photo.save(folder / f"imagenet_{number:02}_{label}.jpg", quality=90)
+
+
+def copy_files(name: str, folder: str, pattern: str, every: int = 1) -> None:
+    """Copy every so-manieth file of a set that matches `pattern`."""
+    source = fetch(name)
+    for path in sorted(source.glob(pattern))[::every]:
+        target = DATA / folder / path.relative_to(source)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, target)
+
+
 if __name__ == "__main__":
     write_sample("FashionMNIST", *fashion_mnist())
     write_sample("MNIST", *mnist())
+    write_labelled_photos()
+    copy_files("rgbd", "rgbd", "*/*")
+    copy_files("cards", "cards", "*.png")
+    copy_files("emoji", "openmoji", "1F4[0-9A-F][0-9A-F].svg", 256 // EMOJI)
