@@ -2,7 +2,6 @@
 
 import re
 import socket
-from pathlib import Path
 
 import h5py
 import onnx
@@ -11,7 +10,6 @@ from onnx import helper, numpy_helper
 
 from utils.offline_models import VGG16_STAGES
 
-CACHE = Path(torch.hub.get_dir(), "checkpoints")
 FILES = {
     "mobilenet_v2": ["mobilenet_v2-b0353104.pth"],
     "efficientnet_lite0": ["efficientnet-lite0-57934424.pth"],
