@@ -64,6 +64,6 @@ if __name__ == "__main__":
     write_sample("FashionMNIST", *fashion_mnist())
     write_sample("MNIST", *mnist())
     write_labelled_photos()
-    copy_files("rgbd", "rgbd", "*/*")
+    copy_files("rgbd", "rgbd", "arc2017/*")
     copy_files("cards", "cards", "*.png")
     copy_files("emoji", "openmoji", "1F4[0-9A-F][0-9A-F].svg", 256 // EMOJI)

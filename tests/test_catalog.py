@@ -89,5 +89,5 @@ def test_names_that_need_no_internet():
     offline = {name for name, kind in kinds.items() if kind & {"pypi", "debian"}}
     assert offline == {
         *("mnist", "fashion_mnist", "trees", "faces", "emoji", "cards", "rgbd", "imagenet_samples"),
-        *("pedestrians", "mobilenet_v2", "efficientnet_lite0", "mtcnn", "hed_vgg16", "u2netp"),
+        *("voc_sample", "pedestrians", "mobilenet_v2", "efficientnet_lite0", "mtcnn", "hed_vgg16", "u2netp"),
     }

@@ -79,3 +79,10 @@ def test_photos_are_scikit_images():
     assert set(photos) == {"astronaut", "cat", "coffee"}
     assert all(photo.dtype == torch.uint8 and photo.shape[0] == 3 for photo in photos.values())
     assert torch.equal(photos["cat"][2, 10], torch.from_numpy(skimage_data.cat()[10, :, 2].copy()))
+
+
+def test_textures_are_scikit_images():
+    textures = data.textures()
+    assert set(textures) == {"brick", "grass", "gravel"}
+    assert {(texture.dtype, texture.shape) for texture in textures.values()} == {(torch.uint8, (1, 512, 512))}
+    assert torch.equal(textures["grass"][0, 3], torch.from_numpy(skimage_data.grass()[3].copy()))

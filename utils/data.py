@@ -1,4 +1,7 @@
-"""The data sets of the course, one function each; what samples, splits and loads them comes along."""
+"""The data sets of the course, one function each; what samples, splits and loads them comes along.
+
+Sets of one label a picture are `ImageSet`s. Generated sets are in `utils.scenes`.
+"""
 
 import math
 import struct
@@ -7,10 +10,54 @@ from pathlib import Path
 
 import torch
 
+from utils.annotated import DetectionSet, trees
+from utils.coco_sets import bccd, coco128
+from utils.dense import camvid, rgbd_indoor
+from utils.drawn import cards, emoji
 from utils.fetch import DatasetUnavailable, catalog, fetch
+from utils.folders import cats_dogs, cifar10, cifar100, hymenoptera, samples
+from utils.groups import faces, gtsrb, split_by_group
 from utils.loading import ImageSet, make_loader, split, take
+from utils.paired import PairedSet
+from utils.patches import tree_patches
+from utils.people import face_keypoints, pedestrians, utkface
+from utils.single_pictures import rgbd, stereo, voc_sample
 
-__all__ = ["ImageSet", "fashion_mnist", "make_loader", "mnist", "photos", "read_idx", "split", "take"]
+__all__ = [
+    "DetectionSet",
+    "ImageSet",
+    "PairedSet",
+    "bccd",
+    "camvid",
+    "cards",
+    "cats_dogs",
+    "cifar10",
+    "cifar100",
+    "coco128",
+    "emoji",
+    "face_keypoints",
+    "faces",
+    "fashion_mnist",
+    "gtsrb",
+    "hymenoptera",
+    "make_loader",
+    "mnist",
+    "pedestrians",
+    "photos",
+    "read_idx",
+    "rgbd",
+    "rgbd_indoor",
+    "samples",
+    "split",
+    "split_by_group",
+    "stereo",
+    "take",
+    "textures",
+    "tree_patches",
+    "trees",
+    "utkface",
+    "voc_sample",
+]
 
 SAMPLES = Path(__file__).resolve().parents[1] / "tests" / "data"  # only in a clone of the repository
 FASHION_CLASSES = ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"]
@@ -104,3 +151,16 @@ def photos() -> dict[str, torch.Tensor]:
     return {
         name: torch.from_numpy(picture).permute(2, 0, 1).contiguous() for name, picture in pictures.items()
     }
+
+
+def textures() -> dict[str, torch.Tensor]:
+    """Load the textures that scikit-image carries.
+
+    Returns:
+        Name -> [1, 512, 512], uint8 grey: brick, grass, gravel. CC0.
+
+    Source: `skimage.data`.
+    """
+    from skimage import data
+
+    return {name: torch.from_numpy(getattr(data, name)())[None] for name in ("brick", "grass", "gravel")}

@@ -54,8 +54,18 @@ class ImageSet(Dataset):
         return self.images[index], self.labels[index]
 
 
-def _labels(dataset: Dataset) -> torch.Tensor:
-    """Return the labels of all examples, [N] int64, without reading a picture."""
+def labels_of(dataset: Dataset) -> torch.Tensor:
+    """Return the labels of all examples without reading a picture.
+
+    Args:
+        dataset: Any set with `.labels` or `.targets`.
+
+    Returns:
+        [N], int64.
+
+    Raises:
+        TypeError: If it has neither.
+    """
     labels = getattr(dataset, "labels", getattr(dataset, "targets", None))
     if labels is None:
         raise TypeError(
@@ -75,12 +85,20 @@ def _stratified(labels: torch.Tensor, n: int, seed: int) -> torch.Tensor:
     return by_class[evenly_spaced][torch.randperm(n, generator=generator)]
 
 
-def _select(dataset: Dataset, indices: torch.Tensor) -> Dataset:
-    """Return the examples of `dataset` at `indices`, with its `.labels` and `.classes`."""
+def select(dataset: Dataset, indices: torch.Tensor) -> Dataset:
+    """Choose examples of a set.
+
+    Args:
+        dataset: An `ImageSet`, or any set with `.labels` or `.targets`, and `.classes`.
+        indices: [n], int64.
+
+    Returns:
+        The n examples in this order: an `ImageSet`, or a `Subset` with `.labels` and `.classes`.
+    """
     if isinstance(dataset, ImageSet):
         return ImageSet(*dataset[indices], dataset.classes)
     subset = Subset(dataset, indices.tolist())
-    subset.labels, subset.classes = _labels(dataset)[indices], dataset.classes
+    subset.labels, subset.classes = labels_of(dataset)[indices], dataset.classes
     return subset
 
 
@@ -98,7 +116,7 @@ def take(dataset: Dataset, n: int, *, seed: int = 0) -> Dataset:
     Raises:
         ValueError: If the set does not hold `n` examples.
     """
-    return _select(dataset, _stratified(_labels(dataset), n, seed))
+    return select(dataset, _stratified(labels_of(dataset), n, seed))
 
 
 def split(dataset: Dataset, fraction: float, *, seed: int = 0) -> tuple[Dataset, Dataset]:
@@ -117,14 +135,14 @@ def split(dataset: Dataset, fraction: float, *, seed: int = 0) -> tuple[Dataset,
     Raises:
         ValueError: If one of the parts would be empty.
     """
-    labels = _labels(dataset)
+    labels = labels_of(dataset)
     n = round(len(labels) * fraction)
     if not 0 < n < len(labels):
         raise ValueError(f"a fraction of {fraction} of {len(labels)} examples leaves one part empty")
     part = _stratified(labels, n, seed)
     is_rest = torch.ones(len(labels), dtype=torch.bool)
     is_rest[part] = False
-    return _select(dataset, is_rest.nonzero()[:, 0]), _select(dataset, part)
+    return select(dataset, is_rest.nonzero()[:, 0]), select(dataset, part)
 
 
 class _Share(Sampler):
