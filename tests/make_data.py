@@ -1,8 +1,8 @@
 """Make the small real samples in tests/data that the tiny run uses: python tests/make_data.py.
 
 Each set keeps its native layout, so that the course reads it as it reads the whole set. Only sets whose
-licence allows it are here; tests/data/README.md names them. Random samples are stratified by class and seeded:
-the same command makes the same bytes.
+licence allows it are here; tests/data/README.md names them. Random samples are stratified by class and
+seeded: the same command makes the same bytes.
 """
 
 import shutil
