@@ -10,23 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from utils.drawing import as_picture, draw_boxes, draw_keypoints, overlay_masks
 
-def _as_picture(image: torch.Tensor | np.ndarray) -> np.ndarray:
-    """Turn [C, H, W] or [H, W], uint8 or float in [0, 1], into what `imshow` takes."""
-    picture = torch.as_tensor(image).detach().cpu()
-    if picture.ndim == 2:
-        picture = picture[None]
-    if picture.ndim != 3 or picture.shape[0] not in (1, 3):
-        raise ValueError(f"a picture is [H, W], [1, H, W] or [3, H, W], got {list(picture.shape)}")
-    if picture.dtype != torch.uint8:
-        picture = picture.float()
-        if picture.numel() and not -1e-3 <= picture.min() <= picture.max() <= 1 + 1e-3:
-            span = f"{picture.min():.2f} to {picture.max():.2f}"
-            raise ValueError(
-                f"a float picture lies in [0, 1], this one in {span}: undo its normalisation first"
-            )
-        picture = picture.clamp(0, 1)
-    return picture[0].numpy() if len(picture) == 1 else picture.permute(1, 2, 0).numpy()
+__all__ = ["draw_boxes", "draw_keypoints", "overlay_masks", "plot_confusion", "plot_history", "show_images"]
 
 
 def show_images(
@@ -65,7 +51,7 @@ def show_images(
     for axis in axes.flat:
         axis.axis("off")
     for position, (axis, image) in enumerate(zip(axes.flat, images, strict=False)):
-        picture = _as_picture(image)
+        picture = as_picture(image)
         axis.imshow(picture, cmap=cmap, vmin=0, vmax=255 if picture.dtype == np.uint8 else 1)
         if titles is not None:
             axis.set_title(titles[position], fontsize=8)
