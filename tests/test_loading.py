@@ -6,6 +6,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from torchvision.transforms import v2
 
 from utils.loading import ImageSet, make_loader, split, take
+from utils.paired import PairedSet
 
 
 def numbered(n, classes=3):
@@ -180,3 +181,30 @@ def test_image_set_works_with_torchs_own_loader_and_pickles():
     dataset = pickle.loads(pickle.dumps(numbered(10)))
     images, labels = next(iter(DataLoader(dataset, 4)))
     assert (images.shape, labels.tolist()) == ((4, 1, 1, 1), [0, 1, 2, 0])
+
+
+class Counted:
+    """A set that gives whole batches, with a list of targets, and counts how often it is asked."""
+
+    whole_batches, asked = True, 0
+
+    def __len__(self):
+        return 10
+
+    def __getitem__(self, index):
+        self.asked += 1
+        return torch.full((len(index), 3, 2, 2), 255, dtype=torch.uint8), [{"id": i} for i in index]
+
+
+def test_a_set_of_whole_batches_is_asked_once_a_batch():
+    dataset = Counted()
+    batches = list(make_loader(dataset, 4))
+    assert dataset.asked == 3 and [len(images) for images, _ in batches] == [4, 4, 2]
+    assert [target["id"] for _, targets in batches for target in targets] == list(range(10))
+    assert all(images.dtype == torch.float32 and (images == 1).all() for images, _ in batches)
+
+
+def test_masks_and_other_pairs_come_in_whole_batches():
+    pairs = PairedSet(torch.zeros(5, 3, 4, 4, dtype=torch.uint8), torch.arange(5 * 16).view(5, 4, 4))
+    images, masks = next(iter(make_loader(pairs, 5, transform=lambda images: images)))
+    assert torch.equal(images, pairs.images) and torch.equal(masks, pairs.annotations)

@@ -34,6 +34,8 @@ class ImageSet(Dataset):
         ValueError: If shapes or dtypes are others, or a label names no class.
     """
 
+    whole_batches = True  # dataset[[3, 1, 4]] is a batch: `make_loader` asks for whole ones
+
     def __init__(self, images: torch.Tensor, labels: torch.Tensor, classes: Sequence[str]) -> None:
         """See the class."""
         if images.ndim != 4 or images.dtype != torch.uint8:
@@ -191,11 +193,12 @@ def make_loader(
 ) -> DataLoader:
     """Make a loader of batches `(images, labels)` whose pictures are transformed a batch at a time.
 
-    From an `ImageSet` a batch is one indexing operation, some ten times quicker than picture by picture.
+    From a set with `whole_batches` (an `ImageSet`, scenes) a batch is one indexing operation, some ten times
+    quicker than picture by picture; what it gives for labels, a list of targets, say, is passed on as it is.
     Under `torchrun` each process gets its own share of the examples.
 
     Args:
-        dataset: An `ImageSet`, or any set of `(image, label)`.
+        dataset: A set with `whole_batches`, or any set of `(image, label)`.
         batch_size: Examples in a batch, for each process.
         shuffle: A new random order in each epoch.
         transform: From a batch [B, C, H, W] uint8 to what the network gets. Random transforms of torchvision
@@ -214,7 +217,7 @@ def make_loader(
         raise ValueError(f"cannot make batches of {batch_size} from {len(dataset)} examples")
     generator = torch.Generator().manual_seed(seed)
     sampler = _sampler(dataset, shuffle, seed, generator)
-    in_memory = isinstance(dataset, ImageSet)
+    in_memory = getattr(dataset, "whole_batches", False)
     transform = transform or v2.ToDtype(torch.float32, scale=True)
     if in_memory:  # the sampler yields whole batches of indices
         order = {"sampler": BatchSampler(sampler, batch_size, drop_last), "batch_size": None}

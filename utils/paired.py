@@ -30,6 +30,8 @@ class PairedSet(Dataset):
         ValueError: If images have another shape or dtype, or there are not N of each.
     """
 
+    whole_batches = True  # dataset[[3, 1, 4]] is a batch: `make_loader` asks for whole ones
+
     def __init__(
         self,
         images: torch.Tensor,
