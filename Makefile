@@ -26,6 +26,9 @@ lint: .venv/.ready ## Check style and spelling
 	$(BIN)/ruff format --check .
 	$(BIN)/codespell
 
+data: .venv/.ready ## Write DATA.md out of the catalog (PICTURES=1: draw its pictures, too, for which all sets have to be here)
+	$(BIN)/python -m utils.datasheet $(if $(PICTURES),--pictures)
+
 results: .venv/.ready ## Read the results out of the notebooks into RESULTS.md and the README's table
 	$(BIN)/python -m utils.results
 
@@ -41,4 +44,4 @@ bench: .venv/.ready ## Measure the training loop, the loader and the tiny run ag
 .venv/.ready: pyproject.toml constraints.txt
 	@PYTHON='$(PYTHON)' sh .ci/setup
 
-.PHONY: help lab run execute test lint results site badges bench
+.PHONY: help lab run execute test lint data results site badges bench
