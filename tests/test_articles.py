@@ -39,6 +39,8 @@ def test_dark_cloth_is_opaque_but_what_lies_beside_it_is_not():
     assert opacity(*legs) == legs
     corner = ["##....", "##....", "######", "######"]
     assert opacity(*corner) == corner
+    sideways = ["####", "##..", "####", "####"]
+    assert opacity(*sideways) == sideways
 
 
 @pytest.mark.parametrize("label", [SANDAL, BAG])

@@ -122,6 +122,27 @@ def test_a_scene_shows_its_articles_where_the_masks_are(rectangles):
     assert torch.tensor(distances).quantile(0.05) > 0.4 * 255 and min(distances) > 0.25 * 255  # it stands out
 
 
+def test_a_tint_is_chosen_for_the_ground_about_the_article(rectangles, monkeypatch):
+    seen = []
+
+    def bright_on_the_right(n, size, clutter, generator):
+        return (torch.arange(size) >= size // 2).float().expand(n, 3, size, size).contiguous()
+
+    def spy(ground, brightness, generator):
+        seen.append((ground, brightness))
+        return ground
+
+    monkeypatch.setattr("utils.scenes.grounds", bright_on_the_right)
+    monkeypatch.setattr("utils.scenes.tints", spy)
+    dataset, _ = scenes(64, 1, difficulty=Difficulty((1, 1), (24, 24), **PLAIN))
+    ground, brightness = seen[0]
+    x = (dataset.objects["boxes"][:, 0] + dataset.objects["boxes"][:, 2]) / 2
+    assert ground.shape == (64, 3) and 20 < (x < 64).sum() < 44
+    clear = (x - 64).abs() > 1
+    assert torch.equal(ground[clear], (x > 64).float()[clear, None].expand(-1, 3))
+    torch.testing.assert_close(brightness, torch.ones(64))
+
+
 def plain_sets(**changes):
     """Scenes of squares that are easy except for the changes."""
     base = {"articles": (1, 1), "sizes": (30, 30), **PLAIN}
@@ -210,13 +231,14 @@ def test_scenes_refuse_what_makes_no_sense(arguments, message):
         scenes(**{"n_train": 1, "n_test": 1, **arguments})
 
 
-def test_a_scene_set_refuses_what_does_not_belong_together(standard):
+@pytest.mark.parametrize("name", ["boxes", "labels", "visible"])
+def test_a_scene_set_refuses_what_does_not_belong_together(standard, name):
     part = standard[1]
     given = (part.images, part.numbers, part.counts)
     with pytest.raises(ValueError, match="66 images, 65 maps"):
         SceneSet(given[0], given[1][:-1], given[2], part.objects, part.classes)
     with pytest.raises(ValueError, match=r"promise \d+ objects"):
-        SceneSet(*given, {**part.objects, "labels": part.objects["labels"][1:]}, part.classes)
+        SceneSet(*given, {**part.objects, name: part.objects[name][1:]}, part.classes)
 
 
 def test_a_sample_by_class_is_refused_since_a_scene_has_no_class(standard):
