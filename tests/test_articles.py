@@ -149,6 +149,28 @@ def test_an_article_lies_inside_its_picture_and_stands_out(monkeypatch):
     ] < 0.95  # not one place
 
 
+def test_no_two_grounds_are_alike_whatever_the_batch_the_part_or_the_seed(monkeypatch):
+    parts = source(70), source(70)  # the same article again and again
+    monkeypatch.setattr("utils.scenes.fashion_mnist", lambda: parts)
+    images = torch.cat([part.images for seed in (0, 1) for part in articles(128, seed=seed)])  # batches of 64
+    assert len(images[:, :, ::8, ::8].flatten(1).unique(dim=0)) == 280
+
+
+def test_each_picture_shows_its_own_article_in_its_tint(monkeypatch):
+    train = source(70)
+    train.images[torch.arange(70) % 3 > 0] = 0  # two of three are empty
+    monkeypatch.setattr("utils.scenes.fashion_mnist", lambda: (train, source(1)))
+    monkeypatch.setattr("utils.scenes.grounds", lambda n, size, *_: torch.full((n, 3, size, size), 0.4))
+    monkeypatch.setattr("utils.scenes.tints", lambda g, *_: torch.tensor([1.0, 0.0, 0.6]).expand(len(g), 3))
+    monkeypatch.setattr("utils.scenes.develop", lambda pictures, *_: (pictures * 255).to(torch.uint8))
+    images = articles(128)[0].images
+    tinted = (images == torch.tensor([255, 0, 153], dtype=torch.uint8)[:, None, None]).all(1)
+    ground = (images == 102).all(1)
+    assert (tinted | ground).float().mean() > 0.95  # but for soft edges
+    assert torch.equal(tinted.sum((1, 2)) > 1000, torch.arange(70) % 3 == 0)
+    assert torch.equal(ground.all(2).all(1), torch.arange(70) % 3 > 0)
+
+
 @pytest.mark.parametrize("size", [15, 129, 0])
 def test_articles_refuse_other_sizes(size):
     with pytest.raises(ValueError, match=f"16 to 128 px, got {size}"):
