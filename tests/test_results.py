@@ -49,23 +49,24 @@ def test_the_command_writes_until_nothing_is_stale(tmp_path, monkeypatch, capsys
     assert "3.5" in (tmp_path / "RESULTS.md").read_text()
 
 
-def test_a_tagged_picture_is_taken_out_of_the_stored_run(tmp_path, monkeypatch):
+@pytest.mark.parametrize(("kind", "suffix"), [("png", "png"), ("jpeg", "jpg")])
+def test_a_tagged_picture_is_taken_out_of_the_stored_run(tmp_path, monkeypatch, kind, suffix):
     nb = sample.notebook()
     picture = next(cell for cell in nb.cells if "plt.show()" in cell.source)
     picture.metadata.tags = ["readme-picture"]
     content = b"\x89PNG of the stored run"
-    data = {"text/plain": "<Figure>", "image/png": base64.b64encode(content).decode()}
+    data = {"text/plain": "<Figure>", f"image/{kind}": base64.b64encode(content).decode()}
     picture.outputs = [sample.output("stream", text="before"), sample.output("display_data", data=data)]
     sample.course(tmp_path, nb)
     monkeypatch.chdir(tmp_path)
     main([])
-    target = tmp_path / "01-ANN/images/01_adding.png"
+    target = tmp_path / f"01-ANN/images/01_adding.{suffix}"
     assert target.read_bytes() == content
     target.write_bytes(b"another")
-    assert stale(tmp_path) == ["01_adding.png is not what the stored runs say: run `make results`"]
+    assert stale(tmp_path) == [f"01_adding.{suffix} is not what the stored runs say: run `make results`"]
     picture.outputs = []
     sample.course(tmp_path, nb)
-    with pytest.raises(NotebookError, match="no PNG picture"):
+    with pytest.raises(NotebookError, match="no PNG or JPEG picture"):
         published(tmp_path)
 
 

@@ -28,6 +28,7 @@ except ModuleNotFoundError as error:
     sys.exit(f"error: {error.name} is missing, which is in the extra `dev`: pip install -e '.[dev]'")
 
 START, END = "<!-- notebooks:start -->", "<!-- notebooks:end -->"
+SUFFIXES = {"image/png": ".png", "image/jpeg": ".jpg"}
 Ranges = dict[str, list[float]]
 
 
@@ -162,17 +163,22 @@ def with_table(readme: str, table: str) -> str:
 def pictures(root: Path) -> dict[Path, bytes]:
     """Return the stored pictures of the cells tagged `readme-picture`, and their place, `images/NN_name.png`.
 
+    A picture stored as JPEG, as photos are, goes to `images/NN_name.jpg`.
+
     Raises:
-        NotebookError: Such a cell has stored no PNG picture.
+        NotebookError: Such a cell has stored neither a PNG nor a JPEG picture.
     """
     found = {}
     for path in course_notebooks(root):
         for cell in tagged(load(path), "readme-picture"):
-            stored = [output.get("data", {}).get("image/png") for output in cell.outputs]
-            if not any(stored):
-                raise NotebookError(f"{path}: the cell tagged readme-picture has stored no PNG picture")
-            picture = base64.b64decode(next(filter(None, stored)))
-            found[path.parent / "images" / f"{path.stem}.png"] = picture
+            data = [output.get("data", {}) for output in cell.outputs]
+            stored = [(kind, each[kind]) for each in data for kind in SUFFIXES if kind in each]
+            if not stored:
+                raise NotebookError(
+                    f"{path}: the cell tagged readme-picture has stored no PNG or JPEG picture"
+                )
+            kind, picture = stored[0]
+            found[path.parent / "images" / (path.stem + SUFFIXES[kind])] = base64.b64decode(picture)
     return found
 
 
