@@ -10,9 +10,18 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from utils.comparison_plots import compare_arms
 from utils.drawing import as_picture, draw_boxes, draw_keypoints, overlay_masks
 
-__all__ = ["draw_boxes", "draw_keypoints", "overlay_masks", "plot_confusion", "plot_history", "show_images"]
+__all__ = [
+    "compare_arms",
+    "draw_boxes",
+    "draw_keypoints",
+    "overlay_masks",
+    "plot_confusion",
+    "plot_history",
+    "show_images",
+]
 
 
 def show_images(

@@ -15,11 +15,12 @@ from torch.utils.data import DataLoader
 from torch.utils.data.distributed import DistributedSampler
 
 from utils import checkpoint as checkpoints
+from utils.comparison import Arm, Comparison, compare
 from utils.loops import LossFunction, Metrics, evaluate, predict, train_one_epoch
 from utils.progress import progress_bar
 from utils.runtime import Stopwatch, join_processes
 
-__all__ = ["History", "evaluate", "fit", "predict", "train_one_epoch"]
+__all__ = ["Arm", "Comparison", "History", "compare", "evaluate", "fit", "predict", "train_one_epoch"]
 
 
 @dataclass
