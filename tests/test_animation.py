@@ -13,6 +13,14 @@ from utils.animation import LIMIT, animation
 BLACK = np.zeros((6, 8, 3), dtype=np.uint8)
 
 
+@pytest.fixture(autouse=True)
+def _no_open_figure():
+    """Other tests of the same process may have left a figure open: some tests here count them."""
+    plt.close("all")
+    yield
+    plt.close("all")
+
+
 def movie(shown):
     """The GIF inside an output."""
     (encoded,) = re.findall(r'src="data:image/gif;base64,([A-Za-z0-9+/=]+)"', shown.data)
@@ -157,3 +165,11 @@ def test_too_large_is_refused():
     assert len(animation(noise[:2], alt="noise").data) < LIMIT
     with pytest.raises(ValueError, match="140 at the most: make fewer or smaller frames .now 4 of 200 x 200"):
         animation(noise, alt="noise")
+
+
+def test_the_commonest_colours_are_kept_exactly():
+    generator = np.random.default_rng(1)
+    frame = generator.integers(0, 256, (40, 40, 3), dtype=np.uint8)  # more colours than a palette holds
+    frame[10:] = np.repeat(np.arange(30, dtype=np.uint8)[:, None, None] // 5 + 100, 40, axis=1)  # 6 greys
+    pictures, _ = frames_of(movie(animation([frame], alt="greys below noise")))
+    np.testing.assert_array_equal(pictures[0][10:], frame[10:])
