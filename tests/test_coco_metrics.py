@@ -138,3 +138,13 @@ def test_most_of_the_time_is_spent_inside_pycocotools(monkeypatch):
         evaluate_detections(predictions, targets)
         shares.append(inside / (time.perf_counter() - start))
     assert max(shares) >= 0.8, shares
+
+
+def test_scores_keep_their_last_digits():
+    box = torch.tensor([[10.0, 10, 30, 30]])
+    target = {"boxes": box, "labels": torch.tensor([1])}
+    scores = torch.tensor([0.5, 0.5 + 1e-12], dtype=torch.float64)  # equal in float32: then the order decides
+    found = {"boxes": torch.cat([box + 50, box]), "labels": torch.tensor([1, 1]), "scores": scores}
+    assert evaluate_detections([found], [target])["ap50"] == pytest.approx(1)
+    found["scores"] = scores.flip(0)
+    assert evaluate_detections([found], [target])["ap50"] == pytest.approx(0.5, abs=0.01)
