@@ -2,7 +2,7 @@ import pickle
 
 import pytest
 import torch
-from scene_helpers import PLAIN, SAMPLES, digest, sample_scenes, source
+from scene_helpers import PLAIN, SAMPLES, digest
 from torchvision.ops import masks_to_boxes
 
 from utils.loading import take
@@ -12,19 +12,6 @@ from utils.scenes import EASY, HARD, STANDARD, Difficulty, SceneSet, scenes
 @pytest.fixture(autouse=True)
 def _sample(monkeypatch):
     monkeypatch.setenv("CV_DATA", str(SAMPLES))
-
-
-@pytest.fixture
-def standard():
-    return sample_scenes()
-
-
-@pytest.fixture
-def rectangles(monkeypatch):
-    """Squares for training, labels 0 to 4; halves of squares for the test, labels 5 to 9."""
-    parts = source(50), source(20, width=14, first=5)
-    monkeypatch.setattr("utils.scenes.fashion_mnist", lambda: parts)
-    return parts
 
 
 def test_boxes_are_the_tight_boxes_of_the_masks(standard):

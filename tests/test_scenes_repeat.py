@@ -3,7 +3,7 @@ import sys
 
 import pytest
 import torch
-from scene_helpers import PLAIN, ROOT, SAMPLES, digest, sample_scenes, source
+from scene_helpers import PLAIN, ROOT, SAMPLES, digest, source
 
 from utils.loading import ImageSet
 from utils.scenes import Difficulty, scenes
@@ -12,19 +12,6 @@ from utils.scenes import Difficulty, scenes
 @pytest.fixture(autouse=True)
 def _sample(monkeypatch):
     monkeypatch.setenv("CV_DATA", str(SAMPLES))
-
-
-@pytest.fixture
-def standard():
-    return sample_scenes()
-
-
-@pytest.fixture
-def rectangles(monkeypatch):
-    """Squares for training, labels 0 to 4; halves of squares for the test, labels 5 to 9."""
-    parts = source(50), source(20, width=14, first=5)
-    monkeypatch.setattr("utils.scenes.fashion_mnist", lambda: parts)
-    return parts
 
 
 def test_fewer_scenes_are_the_first_of_more(standard):
