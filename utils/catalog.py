@@ -84,6 +84,18 @@ def layout_here(entry: dict[str, Any]) -> dict[str, Any] | None:
     return next((layout for layout in layouts(entry) if _is_whole(root_of(entry), layout)), None)
 
 
+def torn_here(entry: dict[str, Any]) -> list[Path]:
+    """Return the folders that hold a part of an entry's set; none if it is here and whole."""
+    if layout_here(entry) is not None:
+        return []
+    folders = {root_of(entry) / layout["folder"]: layout.get("files") for layout in layouts(entry)}
+    return [
+        folder
+        for folder, files in folders.items()  # a folder with listed files may hold those of other sets too
+        if (any((folder / file["path"]).exists() for file in files) if files else any(folder.glob("*")))
+    ]
+
+
 def _is_whole(root: Path, layout: dict[str, Any]) -> bool:
     """Tell whether all files are there, by their names: their content was checked on its way in."""
     folder = root / layout["folder"]

@@ -31,11 +31,12 @@ from utils.catalog import (
     layouts,
     megabytes,
     root_of,
+    torn_here,
 )
 from utils.members import SourceError
 from utils.sources import SOURCES, archive_names, from_mirror
 
-__all__ = ["DatasetUnavailable", "catalog", "data_root", "fetch", "verify"]
+__all__ = ["DatasetAbsent", "DatasetUnavailable", "catalog", "data_root", "fetch", "verify"]
 
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -46,6 +47,10 @@ Attempt = tuple[
 
 class DatasetUnavailable(RuntimeError):
     """A set is neither here nor to be had; says what was tried and what the reader can do."""
+
+
+class DatasetAbsent(DatasetUnavailable):
+    """It is that and no more: no source has it or can be reached; nothing was found damaged or refused."""
 
 
 def fetch(name: str) -> Path:
@@ -63,7 +68,8 @@ def fetch(name: str) -> Path:
 
     Raises:
         ValueError: If the catalog has no such set, or it is generated and not fetched.
-        DatasetUnavailable: If no source delivers it, or it cannot be stored.
+        DatasetUnavailable: If no source delivers it, or it cannot be stored; where all there is to say is
+            that no source has it or can be reached, a `DatasetAbsent`.
     """
     entry = entry_of(name)
     if "sources" not in entry:
@@ -140,8 +146,9 @@ def first_success(name: str, attempts: list[Attempt], entry: dict[str, Any], wor
     Raises:
         DatasetUnavailable: If none does; says what each answered.
     """
-    answers = []
+    answers, refused = [], False
     for label, source, obtain in attempts:
+        archives = []
         at_hand = label.startswith("mirror ")  # nothing to wait for, nor to say where it lacks it
         if not at_hand:
             print(f"{name}: from {label} ...", flush=True)
@@ -154,9 +161,12 @@ def first_success(name: str, attempts: list[Attempt], entry: dict[str, Any], wor
             stage(archives, source, layout_of(entry, source), work / "files")
         except SourceError as error:
             answers.append(f"  {label}: {error}")
+            refused = refused or bool(archives)  # it was delivered, and is not what it should be
         else:
             return source, archives
-    raise DatasetUnavailable(_advice(name, entry, answers))
+    torn = torn_here(entry)
+    answers += [f"  {folder} holds a part of it" for folder in torn]
+    raise (DatasetUnavailable if refused or torn else DatasetAbsent)(_advice(name, entry, answers))
 
 
 def attempts_of(name: str, entry: dict[str, Any]) -> list[Attempt]:
