@@ -1,5 +1,6 @@
 """The picture of a fair comparison: every seed, mean and spread, and which differences are real."""
 
+import math
 from collections.abc import Mapping
 
 import matplotlib.pyplot as plt
@@ -11,6 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from utils.verdicts import Comparison, Paired
 
 REAL, NONE = "tab:blue", "0.6"  # colours of a difference and of none
+LEGEND_COLUMNS = 3
 
 
 def _pairs(comparison: Comparison, baseline: str | Mapping[str, str] | None) -> dict[str, Paired]:
@@ -82,7 +84,7 @@ def _draw_rates(axis: Axes, comparison: Comparison) -> None:
         axis.plot(lost, [0.04] * len(lost), "x", color=line.get_color(), transform=floor)
     axis.set(xscale="log", xlabel="learning rate", title="search; ring: chosen rate; cross: diverged")
     axis.set_ylabel(comparison.validation.replace("_", " "))
-    axis.legend(fontsize=8)
+    axis.legend(fontsize=8, ncols=LEGEND_COLUMNS, loc="upper center", bbox_to_anchor=(0.5, -0.25))
 
 
 def compare_arms(
@@ -115,12 +117,13 @@ def compare_arms(
     panels = {"runs": 1.25} | ({"pairs": 1.0} if pairs else {})
     rows = [list(panels)] + ([["rates"] * len(panels)] if rates else [])
     height = 0.45 * len(arms) + 1.3
+    below = 2.8 + 0.2 * math.ceil(len(arms) / LEGEND_COLUMNS)  # the legend stands under the curves
     figure, axes = plt.subplot_mosaic(
         rows,
-        figsize=(9, height + (2.8 if rates else 0)),
+        figsize=(9, height + (below if rates else 0)),
         layout="constrained",
         width_ratios=list(panels.values()),
-        height_ratios=[height, 2.8] if rates else [height],
+        height_ratios=[height, below] if rates else [height],
     )
     _draw_runs(axes["runs"], comparison, pairs)
     if pairs:
