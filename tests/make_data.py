@@ -8,6 +8,7 @@ seeded: the same command makes the same bytes.
 import shutil
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import torch
 from PIL import Image
@@ -21,6 +22,12 @@ SIZES = {"FashionMNIST": (1000, 500), "MNIST": (500, 250)}  # pictures for train
 WHOLE = (60_000, 10_000)
 LABELLED = {"chelsea": 285, "coffee": 967, "rocket": 657, "stereo_motorcycle": 670}  # ImageNet's numbers
 EMOJI = 24  # how many of the drawings
+TREES = {  # photo: left, upper, right, lower edge of what is cut out of it, in pixels
+    "2019_YELL_2_528000_4978000_image_crop2": (720, 176, 1360, 304),
+    "2019_YELL_2_541000_4977000_image_crop": (544, 48, 672, 176),
+    "OSBS_029": (272, 0, 400, 128),
+    "SOAP_061": (208, 80, 336, 208),
+}
 
 
 def write_idx(path: Path, values: torch.Tensor) -> None:
@@ -51,6 +58,28 @@ def write_labelled_photos() -> None:
         photo.save(folder / f"imagenet_{number:02}_{label}.jpg", quality=90)
 
 
+def cut_trees() -> None:
+    """Cut a piece out of each photo of trees, with the boxes that lie within it."""
+    source, target = fetch("trees"), DATA / "trees"
+    target.mkdir(exist_ok=True)
+    for name, edges in TREES.items():
+        Image.open(source / f"{name}.png").crop(edges).save(target / f"{name}.png", optimize=True)
+        voc = ElementTree.parse(source / f"{name}.xml")
+        root, (left, upper, right, lower) = voc.getroot(), edges
+        for side, pixels in (("width", right - left), ("height", lower - upper)):
+            root.find("size").find(side).text = str(pixels)
+        for tree in root.findall("object"):
+            box = tree.find("bndbox")
+            shifts = {"xmin": left, "ymin": upper, "xmax": left, "ymax": upper}
+            x0, y0, x1, y1 = (int(box.findtext(side)) - shift for side, shift in shifts.items())
+            if x0 < 1 or y0 < 1 or x1 > right - left or y1 > lower - upper:  # VOC counts from 1
+                root.remove(tree)
+                continue
+            for side, pixels in zip(shifts, (x0, y0, x1, y1), strict=True):
+                box.find(side).text = str(pixels)
+        voc.write(target / f"{name}.xml")
+
+
 def copy_files(name: str, folder: str, pattern: str, every: int = 1) -> None:
     """Copy every so-manieth file of a set that matches `pattern`."""
     source = fetch(name)
@@ -64,6 +93,7 @@ if __name__ == "__main__":
     write_sample("FashionMNIST", *fashion_mnist())
     write_sample("MNIST", *mnist())
     write_labelled_photos()
+    cut_trees()
     copy_files("rgbd", "rgbd", "arc2017/*")
     copy_files("cards", "cards", "*.png")
     copy_files("emoji", "openmoji", "1F4[0-9A-F][0-9A-F].svg", 256 // EMOJI)
