@@ -1,8 +1,9 @@
-"""Fixtures that several test files share: for `utils.fetch` a data root and where data comes from; scenes."""
+"""Fixtures that several test files share: data roots, and where data comes from."""
+
+from pathlib import Path
 
 import pytest
 from fetch_helpers import empty_mirror, running_server, temporary_course, wheel_shop
-from scene_helpers import sample_scenes, source
 
 
 @pytest.fixture
@@ -28,14 +29,25 @@ def mirror(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def standard():
-    """Scenes of the standard difficulty: 130 for training, 66 for the test."""
-    return sample_scenes()
+def data_folder(tmp_path, monkeypatch):
+    """An empty data root, for which nothing can be fetched from anywhere."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    monkeypatch.setenv("CV_DATA", str(folder))
+    monkeypatch.delenv("CV_MIRROR", raising=False)
+    nothing = tmp_path / "apt.conf"
+    nothing.write_text(
+        'Dir::Etc::SourceList "/dev/null";Dir::Etc::SourceParts "/dev/null";'
+    )
+    monkeypatch.setenv("APT_CONFIG", str(nothing))
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    for name in ("http_proxy", "https_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")  # nobody listens there
+    return folder
 
 
 @pytest.fixture
-def rectangles(monkeypatch):
-    """Squares for training, labels 0 to 4; halves of squares for the test, labels 5 to 9."""
-    parts = source(50), source(20, width=14, first=5)
-    monkeypatch.setattr("utils.scenes.fashion_mnist", lambda: parts)
-    return parts
+def sample_data(monkeypatch):
+    """The data root of the tiny run: the samples in tests/data."""
+    monkeypatch.setenv("CV_DATA", str(Path(__file__).parent / "data"))
+    monkeypatch.delenv("CV_MIRROR", raising=False)

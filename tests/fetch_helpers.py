@@ -1,10 +1,11 @@
-"""What the tests of `utils.fetch` share: a small data set, a catalog of it, and a web server with faults."""
+"""For tests of `utils.fetch`: a small set, its catalog, archives, a web server."""
 
 import gzip
 import hashlib
 import io
 import json
 import os
+import stat
 import struct
 import subprocess
 import sys
@@ -19,36 +20,54 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from utils import catalog, fetch
+from utils import fetch
+from utils.fetch import catalog
 
 RANDOM = np.random.default_rng(0)
-IMAGES = {"train": 1000, "t10k": 20}  # random pixels: 0.8 MB that no compression makes smaller
+# random pixels: 0.8 MB that no compression makes smaller
+IMAGES = {"train": 1000, "t10k": 20}
 
 
 def idx(values: np.ndarray) -> bytes:
-    return struct.pack(f">4B{values.ndim}I", 0, 0, 8, values.ndim, *values.shape) + values.tobytes()
+    header = struct.pack(f">4B{values.ndim}I", 0, 0, 8, values.ndim, *values.shape)
+    return header + values.tobytes()
 
 
 FILES = {}
 for part, count in IMAGES.items():
-    FILES[f"raw/{part}-images-idx3-ubyte"] = idx(RANDOM.integers(0, 256, (count, 28, 28), dtype=np.uint8))
-    FILES[f"raw/{part}-labels-idx1-ubyte"] = idx(RANDOM.integers(0, 10, count, dtype=np.uint8))
+    images = RANDOM.integers(0, 256, (count, 28, 28), dtype=np.uint8)
+    labels = RANDOM.integers(0, 10, count, dtype=np.uint8)
+    FILES[f"raw/{part}-images-idx3-ubyte"] = idx(images)
+    FILES[f"raw/{part}-labels-idx1-ubyte"] = idx(labels)
 
-GZ = {f"{Path(path).name}.gz": gzip.compress(content, mtime=0) for path, content in FILES.items()}
+GZ = {f"{Path(path).name}.gz": gzip.compress(FILES[path], mtime=0) for path in FILES}
 BIG = "train-images-idx3-ubyte.gz"
 
-# The same files as the members of a wheel and of a Debian package, and where the catalog says they are.
+# The same files as the members of a wheel and of a Debian package, and where the
+# catalog says they are.
 WHEEL = {f"digits/{Path(path).name}": content for path, content in FILES.items()}
+WHEEL_NAME = "digits_data-1.0-py3-none-any.whl"
 DEB = {f"./usr/share/digits/{name}": content for name, content in GZ.items()}
-DEBIAN = {"kind": "debian", "package": "digits-data", "member": "usr/share/digits/{name}.gz"}
+DEB_NAME = "digits-data_1.0_all.deb"
+DEBIAN = {
+    "kind": "debian",
+    "package": "digits-data",
+    "member": "usr/share/digits/{name}.gz",
+}
+# as the content of a member: a link out of the folder
+LINK, HARD_LINK = object(), object()
 
-# Runs in a process of its own: the catalog's path is its argument, the rest its environment.
-CHILD = (
-    "import pathlib, signal, sys; from utils import catalog, fetch; "
-    "catalog.CATALOG = pathlib.Path(sys.argv[1]); "
-    # a shell's background job, which a test run may be, ignores Ctrl-C, and so would its children
-    "signal.signal(signal.SIGINT, signal.default_int_handler); "
-)
+# Runs in a process of its own: the catalog's path is its argument, the rest its
+# environment.
+CHILD = """
+import pathlib, signal, sys
+from utils import fetch
+from utils.fetch import catalog
+catalog.CATALOG = pathlib.Path(sys.argv[1])
+# a shell's background job, which a test run may be, ignores Ctrl-C, and so would its
+# children
+signal.signal(signal.SIGINT, signal.default_int_handler)
+"""
 FETCH = CHILD + "fetch.fetch('digits')"
 
 
@@ -82,7 +101,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 class Server(ThreadingHTTPServer):
-    """A web server on this machine; `faults[name]` lists, per request, the byte where the answer ends."""
+    """A web server; `faults[name]`: per request, the byte where the answer ends."""
 
     daemon_threads = True
 
@@ -107,55 +126,85 @@ class Server(ThreadingHTTPServer):
 def toml(value: object) -> str:
     """Write a value as TOML does."""
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{key} = {toml(item)}" for key, item in value.items()) + "}"
+        pairs = ", ".join(f"{key} = {toml(item)}" for key, item in value.items())
+        return "{" + pairs + "}"
     if isinstance(value, list):
         return "[" + ", ".join(map(toml, value)) + "]"
     return json.dumps(value)
 
 
 class Course:
-    """A catalog with one set, `digits`, and the data root it goes to, which already holds something else."""
+    """A catalog with one set, `digits`, and its data root, which holds another file."""
 
     def __init__(self, folder: Path):
-        self.folder, self.root, self.catalog = folder, folder / "data", folder / "catalog.toml"
-        self.set = self.root / "FashionMNIST"
+        self.folder, self.root = folder, folder / "data"
+        self.catalog, self.set = folder / "catalog.toml", self.root / "FashionMNIST"
         self.children = []
         (self.root / "other").mkdir(parents=True)
         (self.root / "other" / "file").write_text("mine")
 
     def describe(
-        self, *sources: dict, files: dict[str, bytes] = FILES, folder: str = "FashionMNIST", **more: object
+        self,
+        *sources: dict,
+        files: dict[str, bytes] = FILES,
+        folder: str = "FashionMNIST",
+        **more: object,
     ) -> None:
         """Write the catalog; `more` are further keys of the set."""
-        keys = {"title": "d", "licence": "MIT", "citation": "c", "used_for": "u", "folder": folder} | more
+        keys = {
+            "title": "d",
+            "licence": "MIT",
+            "citation": "c",
+            "used_for": "u",
+        } | more
+        if sources:
+            keys |= {"folder": folder, "sources": list(sources)}
+        if sources and "tree" not in keys:
+            keys["files"] = [
+                {
+                    "path": path,
+                    "bytes": len(content),
+                    "sha256": hashlib.sha256(content).hexdigest(),
+                }
+                for path, content in files.items()
+            ]
         lines = ["[digits]", *(f"{key} = {toml(value)}" for key, value in keys.items())]
-        for path, content in {} if "tree" in more else files.items():
-            lines += ["[[digits.files]]", f'path = "{path}"', f"bytes = {len(content)}"]
-            lines.append(f'sha256 = "{hashlib.sha256(content).hexdigest()}"')
-        for source in sources:
-            lines.append("[[digits.sources]]")
-            lines += [f"{key} = {toml(value)}" for key, value in source.items()]
         self.catalog.write_text("\n".join(lines))
 
     def tree(self) -> dict[str, bytes | None]:
-        """Return everything below the data root but the lock: path -> content, None for a folder."""
-        paths = {str(path.relative_to(self.root)): path for path in self.root.rglob("*")}
+        """Return all below the data root but the lock: path -> content, or None."""
+        paths = {
+            str(path.relative_to(self.root)): path for path in self.root.rglob("*")
+        }
         paths.pop(".digits.lock", None)
-        return {name: None if path.is_dir() else path.read_bytes() for name, path in paths.items()}
+        return {
+            name: None if path.is_dir() else path.read_bytes()
+            for name, path in paths.items()
+        }
 
-    def fails(self, *words: str) -> str:
-        """Fetch, expect DatasetUnavailable with all `words` and an unchanged data root; return its text."""
+    def fails(self, *words: str, absent: bool | None = None) -> str:
+        """Fetch, expect `DatasetUnavailable` with `words`, and an unchanged data root.
+
+        `absent` is whether it has to be a `DatasetAbsent`.
+        """
         before = self.tree()
         with pytest.raises(fetch.DatasetUnavailable) as error:
             fetch.fetch("digits")
         assert self.tree() == before
         for word in words:
             assert word in str(error.value)
+        if absent is not None:
+            assert isinstance(error.value, fetch.DatasetAbsent) == absent
         return str(error.value)
 
     def succeeds(self) -> None:
         """Fetch, expect the files of the set, and nothing else that is new."""
-        expected = {"other": None, "other/file": b"mine", "FashionMNIST": None, "FashionMNIST/raw": None}
+        expected = {
+            "other": None,
+            "other/file": b"mine",
+            "FashionMNIST": None,
+            "FashionMNIST/raw": None,
+        }
         expected |= {f"FashionMNIST/{path}": content for path, content in FILES.items()}
         assert fetch.fetch("digits") == self.set
         assert self.tree() == expected
@@ -163,14 +212,16 @@ class Course:
     def child(self, code: str = FETCH) -> subprocess.Popen:
         """Start another process that fetches."""
         command = [sys.executable, "-c", code, str(self.catalog)]
-        child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        child = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
         self.children.append(child)
         return child
 
 
 @contextmanager
 def temporary_course(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Course]:
-    """Make a course in `folder` the one that `utils.fetch` sees, here and in child processes."""
+    """Make a course in `folder` the one that is seen, here and in child processes."""
     course = Course(folder)
     monkeypatch.setattr(catalog, "CATALOG", course.catalog)
     monkeypatch.setenv("TORCH_HOME", str(folder / "torch"))
@@ -194,49 +245,78 @@ def running_server() -> Iterator[Server]:
         thread.join()
 
 
-def wheel(folder: Path, members: dict[str | zipfile.ZipInfo, bytes]) -> dict:
-    """Write a wheel of the package `digits-data` 1.0 that pip accepts; return its source in the catalog."""
-    path = folder / "digits_data-1.0-py3-none-any.whl"
-    info = "digits_data-1.0.dist-info/"
-    members = members | {
-        info + "METADATA": b"Metadata-Version: 2.1\nName: digits-data\nVersion: 1.0\n",
-        info + "WHEEL": b"Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
-        info + "RECORD": b"",
-    }
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, content in members.items():
-            archive.writestr(name, content)
-    return describe_wheel(path)
-
-
 def described(path: Path) -> dict:
     """Return what the catalog says of an archive."""
     content = path.read_bytes()
-    return {"name": path.name, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    return {
+        "name": path.name,
+        "bytes": len(content),
+        "sha256": hashlib.sha256(content).hexdigest(),
+    }
 
 
-def describe_wheel(path: Path) -> dict:
-    source = {"kind": "pypi", "package": "digits-data==1.0", "archives": [described(path)]}
-    return source | {"member": "digits/{name}"}
+def wheel(folder: Path, members: dict[str, bytes]) -> dict:
+    """Write a wheel of `digits-data` 1.0 that pip accepts; return its source."""
+    info = "digits_data-1.0.dist-info/"
+    metadata = {
+        "METADATA": b"Metadata-Version: 2.1\nName: digits-data\nVersion: 1.0\n",
+        "WHEEL": b"Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\n"
+        b"Tag: py3-none-any\n",
+        "RECORD": b"",
+    }
+    more = {info + name: content for name, content in metadata.items()}
+    pack(folder / WHEEL_NAME, members | more)
+    return {
+        "kind": "pypi",
+        "package": "digits-data==1.0",
+        "archives": [described(folder / WHEEL_NAME)],
+        "member": "digits/{name}",
+    }
 
 
-def debian_package(path: Path, members: dict[str, bytes | tarfile.TarInfo]) -> None:
-    """Write a Debian package by hand, so that it may hold what dpkg-deb would not pack."""
-    pieces = {"debian-binary": b"2.0\n"}
-    control = b"Package: digits-data\nVersion: 1.0\nArchitecture: all\nMaintainer: t\nDescription: d\n"
-    for piece, content in (("control.tar", {"./control": control}), ("data.tar", members)):
-        packed = io.BytesIO()
-        with tarfile.open(fileobj=packed, mode="w") as archive:
-            for name, data in content.items():
-                info = data if isinstance(data, tarfile.TarInfo) else tarfile.TarInfo(name)
-                info.size = 0 if info is data else len(data)
-                archive.addfile(info, None if info is data else io.BytesIO(data))
-        pieces[piece] = packed.getvalue()
-    with path.open("wb") as out:
-        out.write(b"!<arch>\n")
-        for name, data in pieces.items():
-            out.write(f"{name:16}{0:<12}{0:<6}{0:<6}{'100644':8}{len(data):<10}`\n".encode() + data)
-            out.write(b"\n" * (len(data) % 2))
+def pack(path: Path, members: dict[str, object]) -> None:
+    """Write an archive; its suffix says of what kind. A member may be a link."""
+    if path.suffix in (".whl", ".zip"):
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, content in members.items():
+                info = zipfile.ZipInfo(name)
+                if content is LINK:
+                    info.external_attr = (stat.S_IFLNK | 0o777) << 16
+                    content = b"/etc/passwd"
+                archive.writestr(info, content)
+    elif path.suffix == ".deb":
+        # by hand, so that it may hold what dpkg-deb would not pack
+        control = "Package: digits-data\nVersion: 1.0\nArchitecture: all\n"
+        control += "Maintainer: t\nDescription: d\n"
+        pieces = {
+            "debian-binary": b"2.0\n",
+            "control.tar": tar({"./control": control.encode()}, "w"),
+            "data.tar": tar(members, "w"),
+        }
+        with path.open("wb") as out:
+            out.write(b"!<arch>\n")
+            for name, data in pieces.items():
+                head = f"{name:16}{0:<12}{0:<6}{0:<6}{'100644':8}{len(data):<10}`\n"
+                out.write(head.encode() + data + b"\n" * (len(data) % 2))
+    else:
+        path.write_bytes(tar(members, f"w:{path.suffix[1:]}"))
+
+
+def tar(members: dict[str, object], mode: str) -> bytes:
+    """Pack a tar with a folder as its first member, as tar itself does."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode=mode) as archive:
+        folder = tarfile.TarInfo(".")
+        folder.type = tarfile.DIRTYPE
+        archive.addfile(folder)
+        for name, content in members.items():
+            info = tarfile.TarInfo(name)
+            if content in (LINK, HARD_LINK):
+                info.type = tarfile.SYMTYPE if content is LINK else tarfile.LNKTYPE
+                info.linkname, content = "/etc/passwd", b""
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    return packed.getvalue()
 
 
 def wheel_shop(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -256,3 +336,49 @@ def empty_mirror(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     mirror.mkdir()
     monkeypatch.setenv("CV_MIRROR", str(mirror))
     return mirror
+
+
+def no_apt_repository(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make apt know no repository, so that a mirror alone answers."""
+    lines = ['Dir::Etc::SourceList "/dev/null";', 'Dir::Etc::SourceParts "/dev/null";']
+    (folder / "apt.conf").write_text("\n".join(lines))
+    monkeypatch.setenv("APT_CONFIG", str(folder / "apt.conf"))
+
+
+# A set of many files.
+TREE = {
+    f"{part}/{kind}/{n}.png": RANDOM.bytes(40)
+    for part in ("train", "val")
+    for kind in "ab"
+    for n in range(2)
+}
+LISTED = "".join(
+    f"{hashlib.sha256(TREE[path]).hexdigest()}  {path}\n" for path in sorted(TREE)
+).encode()
+TREE_KEYS = {
+    "folder": "pets",
+    "needs": ["train/*", "val"],
+    "tree": {
+        "files": len(TREE),
+        "bytes": 40 * len(TREE),
+        "sha256": hashlib.sha256(LISTED).hexdigest(),
+    },
+}
+
+
+def packed_tree(folder: Path, suffix: str, members: dict[str, object] = TREE) -> dict:
+    """Put an archive of `members` below `pets/` into a mirror; return its source."""
+    path = folder / f"pets.{suffix}"
+    # not in the order of the list
+    names = {name if name[0] == "/" else f"pets/{name}": name for name in members}
+    pack(path, {name: members[names[name]] for name in reversed(names)})
+    return {"kind": "mirror", "archives": [described(path)], "member": "pets/{path}"}
+
+
+def is_whole(folder: Path) -> bool:
+    here = {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+    return here == TREE | {"SHA256SUMS": LISTED}

@@ -1,8 +1,9 @@
-"""Make the small real samples in tests/data that the tiny run uses: python tests/make_data.py.
+"""Make the small real samples in tests/data that the tiny run uses.
 
-Each set keeps its native layout, so that the course reads it as it reads the whole set. Only sets whose
-licence allows it are here; tests/data/README.md names them. Random samples are stratified by class and
-seeded: the same command makes the same bytes.
+To be run as `python tests/make_data.py`. Each set keeps its native layout, so that the
+course reads it as it reads the whole set. Only sets whose licence allows it are here;
+tests/data/README.md names them. Random samples are stratified by class and seeded: the
+same command makes the same bytes.
 """
 
 import shutil
@@ -18,9 +19,11 @@ from utils.data import ImageSet, fashion_mnist, mnist, take
 from utils.fetch import fetch
 
 DATA = Path(__file__).parent / "data"
-SIZES = {"FashionMNIST": (1000, 500), "MNIST": (500, 250)}  # pictures for training, for the test
+# images for training, for the test
+SIZES = {"FashionMNIST": (1000, 500), "MNIST": (500, 250)}
 WHOLE = (60_000, 10_000)
-LABELLED = {"chelsea": 285, "coffee": 967, "rocket": 657, "stereo_motorcycle": 670}  # ImageNet's numbers
+# ImageNet's numbers
+LABELLED = {"chelsea": 285, "coffee": 967, "rocket": 657, "stereo_motorcycle": 670}
 EMOJI = 24  # how many of the drawings
 TREES = {  # photo: left, upper, right, lower edge of what is cut out of it, in pixels
     "2019_YELL_2_528000_4978000_image_crop2": (720, 176, 1360, 304),
@@ -31,8 +34,12 @@ TREES = {  # photo: left, upper, right, lower edge of what is cut out of it, in 
 
 
 def write_idx(path: Path, values: torch.Tensor) -> None:
-    """Write `values`, uint8 of any shape, in the idx format that `utils.data.read_idx` reads."""
-    header = b"\0\0\x08" + bytes([values.ndim]) + b"".join(size.to_bytes(4, "big") for size in values.shape)
+    """Write `values`, uint8 of any shape, in the format that `read_idx` reads."""
+    header = (
+        b"\0\0\x08"
+        + bytes([values.ndim])
+        + b"".join(size.to_bytes(4, "big") for size in values.shape)
+    )
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(header + values.numpy().tobytes())
 
@@ -40,20 +47,29 @@ def write_idx(path: Path, values: torch.Tensor) -> None:
 def write_sample(folder: str, train: ImageSet, test: ImageSet) -> None:
     """Write a sample of both parts of a set in MNIST's four files below `folder`."""
     if (len(train), len(test)) != WHOLE:
-        sys.exit(f"{folder}: the whole set is needed, not a sample of it (is CV_DATA set?)")
-    for part, dataset, size in zip(("train", "t10k"), (train, test), SIZES[folder], strict=True):
+        sys.exit(
+            f"{folder}: the whole set is needed, not a sample of it (is CV_DATA set?)"
+        )
+    for part, dataset, size in zip(
+        ("train", "t10k"), (train, test), SIZES[folder], strict=True
+    ):
         sample = take(dataset, size, seed=0)
-        write_idx(DATA / folder / "raw" / f"{part}-images-idx3-ubyte", sample.images[:, 0])
-        write_idx(DATA / folder / "raw" / f"{part}-labels-idx1-ubyte", sample.labels.to(torch.uint8))
+        write_idx(
+            DATA / folder / "raw" / f"{part}-images-idx3-ubyte", sample.images[:, 0]
+        )
+        write_idx(
+            DATA / folder / "raw" / f"{part}-labels-idx1-ubyte",
+            sample.labels.to(torch.uint8),
+        )
 
 
 def write_labelled_photos() -> None:
-    """Write photos that scikit-image carries under the names of `imagenet_samples`: number, label."""
+    """Write photos of scikit-image under the names of `imagenet_samples`."""
     folder = DATA / "imagenet_samples"
     folder.mkdir(exist_ok=True)
     for number, (name, label) in enumerate(LABELLED.items()):
-        picture = getattr(data, name)()
-        photo = Image.fromarray(picture[0] if isinstance(picture, tuple) else picture)
+        pixels = getattr(data, name)()
+        photo = Image.fromarray(pixels[0] if isinstance(pixels, tuple) else pixels)
         photo.thumbnail((384, 384), Image.Resampling.LANCZOS)
         photo.save(folder / f"imagenet_{number:02}_{label}.jpg", quality=90)
 
@@ -63,7 +79,9 @@ def cut_trees() -> None:
     source, target = fetch("trees"), DATA / "trees"
     target.mkdir(exist_ok=True)
     for name, edges in TREES.items():
-        Image.open(source / f"{name}.png").crop(edges).save(target / f"{name}.png", optimize=True)
+        Image.open(source / f"{name}.png").crop(edges).save(
+            target / f"{name}.png", optimize=True
+        )
         voc = ElementTree.parse(source / f"{name}.xml")
         root, (left, upper, right, lower) = voc.getroot(), edges
         for side, pixels in (("width", right - left), ("height", lower - upper)):
@@ -71,8 +89,11 @@ def cut_trees() -> None:
         for tree in root.findall("object"):
             box = tree.find("bndbox")
             shifts = {"xmin": left, "ymin": upper, "xmax": left, "ymax": upper}
-            x0, y0, x1, y1 = (int(box.findtext(side)) - shift for side, shift in shifts.items())
-            if x0 < 1 or y0 < 1 or x1 > right - left or y1 > lower - upper:  # VOC counts from 1
+            x0, y0, x1, y1 = (
+                int(box.findtext(side)) - shift for side, shift in shifts.items()
+            )
+            # VOC counts from 1
+            if x0 < 1 or y0 < 1 or x1 > right - left or y1 > lower - upper:
                 root.remove(tree)
                 continue
             for side, pixels in zip(shifts, (x0, y0, x1, y1), strict=True):

@@ -1,8 +1,8 @@
-"""A course of one small notebook in which nothing is wrong, for the tests of the notebook tools."""
+"""A course of one small notebook in which nothing is wrong, for tests of the tools."""
 
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from utils.ipynb import RECORD, code_cells, save, source_hash
+from utils.course.notebooks import RECORD, code_cells, save, source_hash
 
 PLACE = "01-ANN/01_adding.ipynb"
 README = "# Course\n\n<!-- notebooks:start -->\n<!-- notebooks:end -->\n\nThe end.\n"
@@ -13,7 +13,7 @@ Add numbers by hand, and know at the end why the order does not matter.
 
 | You will | You need | Time |
 |---|---|---|
-| add | [the curriculum](../README.md) | 1 s |"""
+| add | [the curriculum](../README.md) | 1 second on 2 CPU cores |"""
 
 PLOT = """import matplotlib.pyplot as plt
 
@@ -28,7 +28,9 @@ def text(source):
 
 
 def code(source, *tags, outputs=(), **metadata):
-    return new_code_cell(source, outputs=list(outputs), metadata={"tags": list(tags), **metadata})
+    return new_code_cell(
+        source, outputs=list(outputs), metadata={"tags": list(tags), **metadata}
+    )
 
 
 def output(kind, **content):
@@ -43,7 +45,7 @@ def section(number):
     return [
         text(f"## {number}. Step {number}\n\nWhy is $f[i](x)$ so?"),
         code(f"step = {number}\nassert step + TERMS == TERMS + step"),
-        text("What the picture says."),
+        text("What the plot says."),
         code("for attempt in range(2):\n    print(attempt)"),
         text("And further."),
     ]
@@ -51,25 +53,45 @@ def section(number):
 
 def notebook():
     """The notebook, as `make execute` would have left it."""
-    answer = output("execute_result", data={"text/plain": "{'total': 3.5, 'terms': 3}"}, execution_count=1)
+    answer = output(
+        "execute_result",
+        data={"text/plain": "{'total': 3.5, 'terms': 3}"},
+        execution_count=1,
+    )
     nb = new_notebook(
         cells=[
             text(OPENING),
             code("import math"),
-            code("TERMS = 3  # numbers to add\nSTEPS = [\n    -1,  # of each size\n]", "parameters"),
+            code(
+                "TERMS = 3  # numbers to add\nSTEPS = [\n    -1,  # of each size\n]",
+                "parameters",
+            ),
             *section(1),
             *section(2),
             *section(3),
-            code(PLOT, outputs=[output("display_data", data={"image/png": "iVBORw0KGgo="})]),
+            code(
+                PLOT,
+                outputs=[output("display_data", data={"image/png": "iVBORw0KGgo="})],
+            ),
             code(RESULT, "result", outputs=[answer]),
-            text("## Summary\n\n- One.\n- Two.\n- Three.\n\n## Exercises\n\n1. **Twice.** What is 1 + 1?"),
+            text(
+                "## Summary\n\n- One.\n- Two.\n- Three.\n\n## Exercises\n\n1. "
+                "**Twice.** What is 1 + 1?"
+            ),
             solution("assert 1 + 1 == 2"),
             text("2. **Zero.** And 0 + 0?"),
             solution("assert math.fsum([0, 0]) == 0"),
-            text("## References\n\n- G. Peano, *Arithmetices principia*, 1889: where adding is defined."),
+            text(
+                "## References\n\n- G. Peano, *Arithmetices principia*, 1889: where "
+                "adding is defined."
+            ),
         ]
     )
-    nb.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    nb.metadata.kernelspec = {
+        "name": "python3",
+        "display_name": "Python 3",
+        "language": "python",
+    }
     return as_if_run(nb)
 
 
@@ -81,8 +103,10 @@ def as_if_run(nb):
         "torch": "2.14.1",
         "device": "cpu",
         "processor": "Abacus | 9000",
+        "fast_bfloat16": True,
         "threads": 2,
         "seconds": 1.4,
+        "peak_memory_mb": 1321,
         "commit": "",
         "source_hash": source_hash(nb),
     }
@@ -90,12 +114,14 @@ def as_if_run(nb):
 
 
 def course(root, nb=None):
-    """Write a course of that one notebook to the folder `root`; return the notebook's path."""
+    """Write a course of that one notebook to the folder `root`; return its path."""
     path = root / PLACE
     path.parent.mkdir(parents=True, exist_ok=True)
     (root / "tests").mkdir(exist_ok=True)
     (root / "README.md").write_text(README, encoding="utf-8")
-    (root / "tests/tiny.toml").write_text('["01-ANN/01_adding"]\nTERMS = 2\n', encoding="utf-8")
+    (root / "tests/tiny.toml").write_text(
+        '["01-ANN/01_adding"]\nTERMS = 2\n', encoding="utf-8"
+    )
     ranges = '["01-ANN/01_adding"]\ntotal = [3, 4.0]\nterms = [1, 5]\n'
     (root / "tests/expected.toml").write_text(ranges, encoding="utf-8")
     save(nb or notebook(), path)

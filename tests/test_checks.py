@@ -1,19 +1,11 @@
-"""Each check notices what it is for: a notebook without a defect, broken in one way at a time."""
+"""Each check notices what it is for: a good notebook, broken in one way at a time."""
 
 import pytest
 import sample
-from test_notebooks import CHECKS
+from checks import CHECKS, complaints
 
-from utils.badges import stamp
-from utils.ipynb import load, save, tagged
-
-
-def complaints(path):
-    """What the checks find wrong with the notebook at `path`, by the check's name."""
-    nb = load(path)
-    found = {check.__name__: check(nb, path) for check in CHECKS}
-    return {name: "\n".join(problems) for name, problems in found.items() if problems}
-
+from utils.course.badges import stamp
+from utils.course.notebooks import load, save, tagged
 
 # Each of these returns a function that breaks a notebook in one way.
 
@@ -22,7 +14,9 @@ def replace(old, new, kind="markdown"):
     """In the first cell of that kind that holds `old`, write `new` for it."""
 
     def break_it(nb):
-        cell = next(cell for cell in nb.cells if cell.cell_type == kind and old in cell.source)
+        cell = next(
+            cell for cell in nb.cells if cell.cell_type == kind and old in cell.source
+        )
         cell.source = cell.source.replace(old, new)
 
     return break_it
@@ -50,7 +44,9 @@ def parameters(source):
 
 def shows(text):
     """Change what the result cell has displayed."""
-    return lambda nb: tagged(nb, "result")[0].outputs[0].data.update({"text/plain": text})
+    return lambda nb: (
+        tagged(nb, "result")[0].outputs[0].data.update({"text/plain": text})
+    )
 
 
 def recorded(**facts):
@@ -68,39 +64,43 @@ def assert_nothing(nb):
             cell.source = cell.source.replace("assert ", "ok = ")
 
 
-def lengthen(nb):
-    nb.cells[4:4] = [sample.text("More.") for _ in range(40)]
-
-
-def shorten(nb):
-    nb.cells = [cell for cell in nb.cells if cell.source != "And further."]
-
-
 def miscount(nb):
     nb.cells[-2].execution_count += 1
 
 
 def run_colab(nb):
-    nb.cells.insert(1, sample.code("import sys", "colab", outputs=[sample.output("stream", text="found")]))
+    nb.cells.insert(
+        1,
+        sample.code(
+            "import sys", "colab", outputs=[sample.output("stream", text="found")]
+        ),
+    )
+
+
+def unnumber(nb):
+    for cell in nb.cells:
+        cell.source = cell.source.replace("## 1. ", "## ").replace("## 2. ", "## ")
+        cell.source = cell.source.replace("## 3. ", "## ")
 
 
 def forget(nb):
     del nb.metadata["cv_course"]
 
 
+def forget_memory(nb):
+    del nb.metadata["cv_course"]["peak_memory_mb"]
+
+
 def change_kernel(nb):
     nb.metadata.kernelspec.name = "conda-env"
 
 
-def fatten(nb):
-    nb.cells[4].attachments = {"photo.png": {"image/png": "A" * 600_000}}
-
-
 PROMISE = "Add numbers by hand, and know at the end why the order does not matter."
 PNG = sample.output("display_data", data={"image/png": "iVBORw0KGgo="})
+LARGE = sample.output("stream", text="x" * 1_000_000)
 ERROR = sample.output("error", ename="ZeroDivisionError", evalue="division by zero")
-BIG = sample.output("display_data", data={"text/html": "x" * 160_000})
-PATH = "/ho" + "me/ada/data.csv"  # in pieces, like the secret, so that no scan takes it for a real one
+# in pieces, like the secret, so that no scan takes it for a real one
+PATH = "/ho" + "me/ada/data.csv"
 SECRET = "ghp_" + "a1" * 18
 
 BREAKS = {
@@ -110,25 +110,33 @@ BREAKS = {
         ("file's name in words", replace("Adding:", "Addition:")),
     ],
     "check_promise": [
-        ("one sentence under", replace(f"{PROMISE}\n", "")),
-        ("not several", replace("hand, and know", "hand. Know")),
+        ("a sentence under", replace(f"{PROMISE}\n", "")),
+        ("not more", replace("hand, and know", "hand. Know. Then know")),
     ],
-    "check_overview": [(f"'{words}'", replace(words, "x")) for words in ("You will", "You need", "Time")],
-    "check_sections": [("[1, 3]", replace("## 2. ", "## ")), ("[2, 2, 3]", replace("## 1. ", "## 2. "))],
-    "check_closing": [("`## References`", lambda nb: nb.cells.append(sample.text("## More\n\nGo on.")))],
-    "check_summary": [
-        ("2 bullets", replace("- Three.", "Three.")),
-        ("6 bullets", replace("- One.", "- 1.\n" * 4)),
+    "check_overview": [
+        (f"'{words}'", replace(words, "x"))
+        for words in ("You will", "You need", "Time")
     ],
+    "check_sections": [
+        ("[1, 3]", replace("## 2. ", "## ")),
+        ("[2, 2, 3]", replace("## 1. ", "## 2. ")),
+        ("here are []", unnumber),
+    ],
+    "check_closing": [
+        (
+            "`## References`",
+            lambda nb: nb.cells.append(sample.text("## More\n\nGo on.")),
+        )
+    ],
+    "check_summary": [("as bullets", replace("- One.\n- Two.\n- Three.", "Three."))],
     "check_references": [("author, title, year", replace(", 1889", ""))],
     "check_exercises": [
-        ("here are [1]", replace("2. **Zero.**", "**Zero.**")),
+        ("here are [1, 3]", replace("2. **Zero.**", "3. **Zero.**")),
         ("tagged `solution` below", retag("solution")),
         ("tagged `solution` below", add("assert True", "solution")),
         ("assert its answer", replace("assert 1 + 1 == 2", "1 + 1 == 2", "code")),
         ("fold", unfold),
     ],
-    "check_length": [("65 cells", lengthen), ("22 cells", shorten)],
     "check_links": [
         ("../gone.md", replace("../README.md", "../gone.md")),
         ("gone.png", replace("And further.", '![a drawing](images/gone.png "title")')),
@@ -142,7 +150,9 @@ BREAKS = {
         ("may only assign", parameters("A = B = 1  # two")),
         ("STEPS must be a literal", parameters("STEPS = 2 * 3  # of each size")),
         ("UPPER_CASE", parameters("terms = 3  # numbers to add")),
-        ("say behind the parameter", parameters("TERMS = 3")),
+        ("what the parameter means", parameters("TERMS = 3")),
+        ("unit: MORE", parameters("TERMS = 3  # numbers to add\nMORE = 2")),
+        ("overrides TERMS, which", parameters("STEPS = 3  # of each size")),
     ],
     "check_result": [
         ("not 0", retag("result")),
@@ -168,33 +178,50 @@ BREAKS = {
         ("`%pip install torch`", add("step\n%pip install torch")),
         ("`%%bash`", add("%%bash\ntrue")),
     ],
-    "check_bare_except": [("name the exception", add("try:\n    step\nexcept:\n    step = 0"))],
-    "check_cell_length": [("41 lines", add("step = 1\n" * 41))],
+    "check_bare_except": [
+        ("name the exception", add("try:\n    step\nexcept:\n    step = 0"))
+    ],
     "check_semicolon": [("semicolon", add("step;\n"))],
     "check_show": [
         ("plt.show()", add("plt.imshow(step)", outputs=[PNG])),
         ("plt.show()", add("plt.show()\nstep", outputs=[PNG])),
+        ("plt.show()", add("plt.show()\nplt.plot(step)\nx = 1", outputs=[PNG])),
+        ("plt.show()", add("print(plt.show())", outputs=[PNG])),
     ],
     "check_paths": [
         ("ada", add(f"open({PATH!r})")),
         ("ada", prints(f"wrote {PATH}")),
         ("Users", replace("And further.", "It is in C:" + r"\Users\ada.")),
     ],
-    "check_secrets": [("revoke", add(f"key = {SECRET!r}")), ("revoke", prints(f"logged in as {SECRET}"))],
+    "check_secrets": [
+        ("revoke", add(f"key = {SECRET!r}")),
+        ("revoke", prints(f"logged in as {SECRET}")),
+    ],
     "check_executed": [("not run once each", miscount), ("Colab alone", run_colab)],
     "check_errors": [("ZeroDivisionError", add("1 / 0", outputs=[ERROR]))],
     "check_stderr": [("stderr", prints("a warning", name="stderr"))],
-    "check_output_size": [("160 kB", add("step", outputs=[BIG]))],
-    "check_file_size": [("500 at the most", fatten)],
-    "check_record": [("do not say", forget), ("changed since", recorded(source_hash="0" * 64))],
-    "check_seconds": [("took 301 s", recorded(seconds=301))],
+    "check_record": [
+        ("do not say torch, device", forget),
+        ("do not say peak_memory_mb of", forget_memory),
+        ("changed since", recorded(source_hash="0" * 64)),
+    ],
+    "check_time": [
+        ("not that of the stored run", recorded(seconds=301)),
+        ("not that of the stored run", replace("1 second on", "2 seconds on")),
+    ],
     "check_kernel": [("conda-env", change_kernel)],
 }
-AFTER_THE_RUN = {"check_executed", "check_record", "check_seconds"}
-CASES = [(name, words, break_it) for name, breaks in BREAKS.items() for words, break_it in breaks]
+AFTER_THE_RUN = {"check_executed", "check_record", "check_time"}
+CASES = [
+    (name, words, break_it)
+    for name, breaks in BREAKS.items()
+    for words, break_it in breaks
+]
 
 
-@pytest.mark.parametrize(("name", "words", "break_it"), CASES, ids=[f"{n}-{words}" for n, words, _ in CASES])
+@pytest.mark.parametrize(
+    ("name", "words", "break_it"), CASES, ids=[f"{n}-{words}" for n, words, _ in CASES]
+)
 def test_exactly_this_check_complains(tmp_path, name, words, break_it):
     nb = sample.notebook()
     break_it(nb)
@@ -225,14 +252,34 @@ def test_stamps_change_no_verdict(tmp_path):
     "allow_it",
     [
         add("%config InlineBackend.figure_formats = ['jpeg']"),
+        # lengths and sizes are reported, not failed
+        add("step = 1\n" * 400, outputs=[LARGE]),
+        replace("- One.", "- 1.\n" * 9),
+        replace(
+            "| 1 second on 2 CPU cores |", "| 1 second on 2 CPU cores, 9 MB, once |"
+        ),
+        replace("hand, and know", "hand. Know"),
         add("1 / 0", "raises-exception", outputs=[ERROR]),
-        add("for step in (1, 2):\n    plt.plot(step)\n    plt.show()", outputs=[PNG, PNG]),
+        add(
+            "for step in (1, 2):\n    plt.plot(step)\n    plt.show()",
+            outputs=[PNG, PNG],
+        ),
         add("display(\n    step,\n)", outputs=[PNG]),
         add("step = (\n    7\n    % 4\n    != 3\n)"),
-        replace("And further.", "$$T:\\mathbb R^2\\to [0](x)$$ and https://example.org/home/x"),
-        replace("And further.", "[here](#1.-Step-1), [there](../README.md#course), `[code](x)`"),
+        replace(
+            "And further.",
+            "$$T:\\mathbb R^2\\to [0](x)$$ and https://example.org/home/x",
+        ),
+        replace(
+            "And further.",
+            "[here](#1.-Step-1), [there](../README.md#course), `[code](x)`",
+        ),
         replace("# 1.1 Adding: what `+` does", "# 1.1 AD-DING"),
-        parameters("TERMS = (-3, 'a')  # numbers to add\n# a remark\nMORE = {'a': [1]}  # by name"),
+        parameters("# numbers to add\nTERMS = 3"),
+        parameters(
+            "TERMS = (-3, 'a')  # numbers to add\n# a remark\nMORE = {'a': [1]}  # by "
+            "name"
+        ),
     ],
 )
 def test_what_is_allowed_raises_no_complaint(tmp_path, allow_it):

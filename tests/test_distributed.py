@@ -11,7 +11,7 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn import functional as F
 
-from utils.loading import ImageSet, make_loader
+from utils.data import ImageSet, make_loader
 from utils.training import evaluate, fit
 
 CPU = torch.device("cpu")
@@ -30,7 +30,7 @@ def network():
 
 
 def train(batch_size, epochs, folder=None, **options):
-    """One epoch is one step over the whole set: the order does not matter, the gradient's mean does."""
+    """One epoch is one step over the whole set: its order does not matter."""
     model, optimizer = network()
     history = fit(
         model,
@@ -47,23 +47,57 @@ def train(batch_size, epochs, folder=None, **options):
     return model, optimizer, history
 
 
+def random_states(folder, rank):
+    """Draws after training with a seed of each process's own, and after resuming."""
+    options = {"epochs": 1, "loss_fn": F.cross_entropy, "device": CPU, "verbose": False}
+    draws = []
+    for _ in range(2):
+        model, optimizer = network()
+        torch.manual_seed(100 + rank)
+        path = folder / "random.pt"
+        fit(
+            nn.Sequential(model, nn.Dropout(0.5)),
+            make_loader(dataset(), 12, shuffle=True),
+            None,
+            optimizer=optimizer,
+            checkpoint=path,
+            **options,
+        )
+        draws.append(torch.rand(3))
+    return draws
+
+
 def worker(folder: Path) -> None:
     rank = int(os.environ["RANK"])
     model, optimizer, history = train(12, 2, folder)
     gradients = [parameter.grad for parameter in model.parameters()]
     model, optimizer, history = train(12, 3, folder)  # resumes
     torch.save(
-        {"model": model.state_dict(), "rows": history.rows, "gradients": gradients}, folder / f"{rank}.pt"
+        {"model": model.state_dict(), "rows": history.rows, "gradients": gradients},
+        folder / f"{rank}.pt",
     )
-    seen = [tuple(image.flatten().tolist()) for images, _ in make_loader(dataset(7), 2) for image in images]
-    orders = make_loader(dataset(), 12, shuffle=True).sampler.sampler
-    first = list(orders)
-    orders.set_epoch(1)
-    torch.save({"seen": seen, "orders": [first, list(orders)]}, folder / f"{rank}-order.pt")
+    seen = [
+        tuple(image.flatten().tolist())
+        for images, _ in make_loader(dataset(7), 2)
+        for image in images
+    ]
+    order = make_loader(dataset(), 12, shuffle=True).sampler
+    orders = [list(order)]
+    order.set_epoch(1)
+    orders.append(list(order))
+    orders.append(list(make_loader(dataset(), 12, shuffle=True, seed=9).sampler))
+    torch.save({"seen": seen, "orders": orders}, folder / f"{rank}-order.pt")
+    torch.save(random_states(folder, rank), folder / f"{rank}-random.pt")
     normalised = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(16), nn.Linear(16, 3))
     loaders = make_loader(dataset(), 12, shuffle=True), make_loader(dataset(7), 2)
     options = {"loss_fn": F.cross_entropy, "device": CPU, "verbose": False}
-    fit(normalised, *loaders, epochs=1, optimizer=torch.optim.SGD(normalised.parameters(), lr=0.1), **options)
+    fit(
+        normalised,
+        *loaders,
+        epochs=1,
+        optimizer=torch.optim.SGD(normalised.parameters(), lr=0.1),
+        **options,
+    )
     torch.save(dict(normalised.named_buffers()), folder / f"{rank}-buffers.pt")
     try:
         fit(
@@ -94,7 +128,9 @@ def two_processes(tmp_path_factory):
         folder,
     ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
+    done = subprocess.run(
+        command, capture_output=True, text=True, env=environment, timeout=600
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     return folder, done.stdout
 
@@ -110,7 +146,9 @@ def test_weights_and_gradients_are_those_of_one_process(two_processes):
             assert row["train_loss"] == pytest.approx(expected["train_loss"], abs=1e-6)
             assert row["val_loss"] == pytest.approx(expected["val_loss"], abs=1e-6)
     alone, _, _ = train(24, 2, verbose=False)
-    for gradient, parameter in zip(torch.load(folder / "0.pt")["gradients"], alone.parameters(), strict=True):
+    for gradient, parameter in zip(
+        torch.load(folder / "0.pt")["gradients"], alone.parameters(), strict=True
+    ):
         torch.testing.assert_close(gradient, parameter.grad, rtol=0, atol=1e-6)
 
 
@@ -131,11 +169,21 @@ def test_every_test_example_is_measured_once(two_processes):
 
 def test_the_shares_are_disjoint_and_new_in_each_epoch(two_processes):
     folder, _ = two_processes
-    (first, second), (other_first, other_second) = (
+    mine, others = (
         torch.load(folder / f"{rank}-order.pt")["orders"] for rank in (0, 1)
     )
-    assert sorted(first + other_first) == sorted(second + other_second) == list(range(24))
-    assert first != second
+    for share, other in zip(mine, others, strict=True):
+        assert sorted(share + other) == list(range(24))
+    first, second, other_seed = mine
+    assert first != second and first != other_seed and second != other_seed
+
+
+def test_each_process_goes_on_from_its_own_random_state(two_processes):
+    folder, _ = two_processes
+    draws = [torch.load(folder / f"{rank}-random.pt") for rank in (0, 1)]
+    for after_training, after_resumption in draws:
+        assert torch.equal(after_training, after_resumption)
+    assert not torch.equal(draws[0][0], draws[1][0])
 
 
 def test_all_processes_measure_with_the_same_running_statistics(two_processes):
@@ -160,8 +208,16 @@ def test_evaluate_counts_examples_of_all_processes(two_processes):
     folder, _ = two_processes
     model, _ = network()
     model.load_state_dict(torch.load(folder / "0.pt")["model"])
-    alone = evaluate(model, make_loader(dataset(7), 7), loss_fn=F.cross_entropy, device=CPU, amp=False)
-    assert torch.load(folder / "1.pt")["rows"][-1]["val_loss"] == pytest.approx(alone["loss"], abs=1e-6)
+    alone = evaluate(
+        model,
+        make_loader(dataset(7), 7),
+        loss_fn=F.cross_entropy,
+        device=CPU,
+        amp=False,
+    )
+    assert torch.load(folder / "1.pt")["rows"][-1]["val_loss"] == pytest.approx(
+        alone["loss"], abs=1e-6
+    )
 
 
 if __name__ == "__main__":

@@ -6,30 +6,48 @@ import subprocess
 import sys
 
 import pytest
-from fetch_helpers import FILES, GZ, WHEEL, wheel
+from fetch_helpers import FILES, GZ, WHEEL, WHEEL_NAME, described, pack, wheel
 
-from utils import catalog, fetch
-from utils.fetch_command import main
+from utils import fetch
+from utils.fetch import catalog
+from utils.fetch.__main__ import main
 
 
 def rows(text: str) -> dict[str, list[str]]:
     return {line.split()[0]: line.split()[1:] for line in text.splitlines()[1:]}
 
 
-def test_list(course, shop, mirror, capsys):
-    source = wheel(shop, WHEEL)
-    course.describe(source)
+def describe_generated(course) -> None:
+    comes_with = "comes with Python"
+    course.describe(made_by="utils.digits", made_from=[], comes_with=comes_with)
+
+
+def test_list(course, server, mirror, capsys):
+    source = wheel(mirror, WHEEL)
+    course.describe(source, server.source)
     assert main(["list"]) == 0
-    assert rows(capsys.readouterr().out) == {"digits": "0.8 no PyPI: digits-data==1.0 MIT".split()}
-    shutil.copy(shop / source["archives"][0]["name"], mirror)
-    main(["list"])
-    assert "the mirror: digits_data-1.0-py3-none-any.whl" in capsys.readouterr().out
+    assert rows(capsys.readouterr().out) == {
+        "digits": f"0.8 no the mirror: {WHEEL_NAME} MIT".split()
+    }
+    (mirror / WHEEL_NAME).rename(course.folder / WHEEL_NAME)
+    for sources, origin in (
+        ([source], "PyPI: digits-data==1.0"),
+        ([server.source], "internet: 127.0.0.1"),
+        ([source | {"kind": "mirror"}], f"only a mirror: {WHEEL_NAME}"),
+        ([source | {"kind": "mirror"}, server.source], "internet: 127.0.0.1"),
+    ):
+        course.describe(*sources)
+        main(["list", "digits"])
+        expected = f"0.8 no {origin} MIT".split()
+        assert rows(capsys.readouterr().out)["digits"] == expected
     course.succeeds()
-    main(["list", "digits"])
-    assert rows(capsys.readouterr().out)["digits"][:2] == ["0.8", "yes"]
-    course.describe(made_by="utils.digits.digits", made_from=[], comes_with="comes with Python")
+    capsys.readouterr()
     main(["list"])
-    assert rows(capsys.readouterr().out) == {"digits": "yes comes with Python MIT".split()}
+    assert rows(capsys.readouterr().out)["digits"][:2] == ["0.8", "yes"]
+    describe_generated(course)
+    main(["list"])
+    expected = "yes comes with Python MIT".split()
+    assert rows(capsys.readouterr().out) == {"digits": expected}
 
 
 def test_get_and_verify(course, server, capsys):
@@ -45,10 +63,17 @@ def test_get_and_verify(course, server, capsys):
     shutil.rmtree(course.set)
     course.describe({"kind": "https", "url": server.url, "member": "gone/{name}"})
     assert main(["get", "digits"]) == 1 and "404" in capsys.readouterr().err
-    assert main(["get", "digit"]) == 1 and "Did you mean 'digits'" in capsys.readouterr().err
+    assert main(["get", "Digits"]) == 1
+    assert "Did you mean 'digits'" in capsys.readouterr().err
 
 
-def test_get_without_a_name_asks_no_internet(course, server, shop, mirror, monkeypatch):
+def test_get_goes_on_after_a_name_that_is_wrong(course, server, capsys):
+    course.describe(server.source)
+    assert main(["get", "fingers", "digits"]) == 1
+    assert fetch.verify("digits") == []
+
+
+def test_get_without_a_name_asks_no_internet(course, server, mirror, monkeypatch):
     course.describe(server.source)
     assert main(["get"]) == 0 and not server.requests and not course.set.exists()
     (mirror / "digits").mkdir()
@@ -57,27 +82,31 @@ def test_get_without_a_name_asks_no_internet(course, server, shop, mirror, monke
     assert main(["get"]) == 0 and not server.requests and fetch.verify("digits") == []
     shutil.rmtree(course.set)
     monkeypatch.delenv("CV_MIRROR")
-    course.describe(server.source, wheel(shop, WHEEL))
+    # a package index is none: it has a source of that kind, and the server answers
+    course.describe(server.source, wheel(course.folder, WHEEL))
     assert main(["get"]) == 0 and fetch.verify("digits") == []
 
 
 def test_get_and_verify_what_is_generated(course, capsys):
-    course.describe(made_by="utils.digits.digits", made_from=[], comes_with="comes with Python")
+    describe_generated(course)
     assert main(["get"]) == 0 and main(["verify", "digits"]) == 0
-    assert main(["mirror", str(course.folder / "stick")]) == 0
-    said = capsys.readouterr().out
-    assert "digits: comes with Python, made by utils.digits.digits" in said and "no files" in said
+    assert main(["mirror", str(course.folder / "stick"), "digits"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "digits: comes with Python; use utils.digits",
+        "digits: generated, no files to verify",
+        "digits: nothing to mirror, use utils.digits",
+    ]
 
 
 @pytest.mark.parametrize("kind", ["wheel", "single files"])
-def test_a_mirror_serves_a_class_room(course, server, shop, kind, monkeypatch, capsys):
+def test_a_mirror_serves_a_classroom(course, server, shop, kind, monkeypatch, capsys):
     stick = course.folder / "stick"
-    source = wheel(shop, WHEEL) if kind == "wheel" else server.source
-    course.describe(source)
+    course.describe(wheel(shop, WHEEL) if kind == "wheel" else server.source)
     assert main(["mirror", str(stick)]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == f"digits: {stick}"
-    here = sorted(path.name for path in stick.rglob("*") if path.is_file() and path.suffix != ".lock")
-    assert here == (sorted(GZ) if kind == "single files" else [source["archives"][0]["name"]])
+    here = {path.name for path in stick.rglob("*") if path.is_file()}
+    expected = {WHEEL_NAME} if kind == "wheel" else GZ.keys()
+    assert here - {".digits.lock"} == expected
     for file in shop.iterdir():  # the original places are gone
         file.unlink()
     server.files.clear()
@@ -89,32 +118,40 @@ def test_a_mirror_serves_a_class_room(course, server, shop, kind, monkeypatch, c
     assert len(server.requests) == asked
 
 
-def test_a_mirror_gets_no_bad_archive(course, shop, capsys):
-    """The wheel's hash is right and what is in it is not: the folder stays as it was."""
-    stick = course.folder / "stick"
-    course.describe(wheel(shop, WHEEL | {"digits/t10k-labels-idx1-ubyte": bytes(28)}))
+def test_a_mirror_gets_no_bad_archive(course, server, capsys):
+    """Its hash is right and what is in it is not: the folder stays as it was."""
+    stick, archive = course.folder / "stick", course.folder / "digits.zip"
+    pack(archive, WHEEL | {"digits/t10k-labels-idx1-ubyte": bytes(28)})
+    server.files["digits.zip"] = archive.read_bytes()
+    source = server.source | {"archives": [described(archive)]}
+    course.describe(source | {"member": "digits/{name}"})
     assert main(["mirror", str(stick)]) == 1
     assert "is not the catalog's" in capsys.readouterr().err
     assert [path.name for path in stick.iterdir()] == [".digits.lock"]
 
 
-def test_a_bad_archive_in_a_mirror_is_replaced(course, shop):
-    stick = course.folder / "stick"
+def test_a_bad_archive_in_a_mirror_is_replaced(course, server):
+    stick, archive = course.folder / "stick", course.folder / "digits.zip"
     stick.mkdir()
-    source = wheel(shop, WHEEL)
-    course.describe(source)
-    (stick / source["archives"][0]["name"]).write_bytes(b"half")
+    pack(archive, WHEEL)
+    server.files["digits.zip"] = archive.read_bytes()
+    source = server.source | {"archives": [described(archive)]}
+    course.describe(source | {"member": "digits/{name}"})
+    (stick / "digits.zip").write_bytes(b"half")
     assert main(["mirror", str(stick)]) == 0
-    assert (stick / source["archives"][0]["name"]).stat().st_size == source["archives"][0]["bytes"]
+    assert (stick / "digits.zip").read_bytes() == archive.read_bytes()
 
 
-def test_a_mirror_that_cannot_be_made(course, shop, capsys):
-    course.describe(wheel(shop, WHEEL))
+def test_a_mirror_that_cannot_be_made(course, server, capsys):
+    course.describe(server.source)
     assert main(["mirror", str(course.root / "other" / "file" / "stick")]) == 1
-    assert "cannot be stored" in capsys.readouterr().err
-    with pytest.raises(SystemExit):
-        main(["mirror"])
-    assert "mirror needs the folder" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "cannot be stored" in said and "name a folder elsewhere" in said
+    for names in ([], ["digits"]):  # the folder was forgotten
+        with pytest.raises(SystemExit):
+            main(["mirror", *names])
+        assert "mirror needs the folder" in capsys.readouterr().err
+    assert not server.requests
 
 
 def test_the_module_is_a_command(tmp_path):
@@ -122,5 +159,6 @@ def test_the_module_is_a_command(tmp_path):
     environment = os.environ | {"CV_DATA": str(tmp_path), "TORCH_HOME": str(tmp_path)}
     environment.pop("CV_MIRROR", None)
     listed = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert list(rows(listed.stdout)) == list(catalog.catalog()) and listed.stderr == ""
-    assert {row[1] for name, row in rows(listed.stdout).items() if name in ("mnist", "u2netp")} == {"no"}
+    listed_rows = rows(listed.stdout)
+    assert list(listed_rows) == list(catalog.read_catalog()) and listed.stderr == ""
+    assert listed_rows["mnist"][1] == listed_rows["mtcnn"][1] == "no"

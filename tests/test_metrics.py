@@ -8,29 +8,68 @@ from utils.metrics import accuracy, confusion_matrix
 
 def test_accuracy_equals_scikit_learns():
     generator = torch.Generator().manual_seed(0)
-    logits, labels = torch.randn(97, 5, generator=generator), torch.randint(0, 5, (97,), generator=generator)
-    assert accuracy(logits, labels).item() == pytest.approx(accuracy_score(labels, logits.argmax(1)))
+    logits, labels = (
+        torch.randn(97, 5, generator=generator),
+        torch.randint(0, 5, (97,), generator=generator),
+    )
+    assert accuracy(logits, labels).item() == pytest.approx(
+        accuracy_score(labels, logits.argmax(1))
+    )
     assert accuracy(torch.tensor([[0.0, 1.0]]), torch.tensor([1])).item() == 1
     assert accuracy(torch.tensor([[0.0, 1.0]]), torch.tensor([0])).item() == 0
 
 
 @pytest.mark.parametrize(
-    ("logits", "labels"), [((4,), (4,)), ((4, 2), (3,)), ((4, 2), (4, 2)), ((0, 2), (0,))]
+    ("logits", "labels"),
+    [((4,), (4,)), ((4, 2), (3,)), ((4, 2), (4, 2)), ((0, 2), (0,))],
 )
 def test_accuracy_refuses_other_shapes(logits, labels):
     with pytest.raises(ValueError, match=r"logits \[B, C\]"):
         accuracy(torch.zeros(logits), torch.zeros(labels, dtype=torch.int64))
 
 
+LOGITS, LABELS = torch.eye(4, 3), torch.tensor([0, 1, 2, 0])
+
+
+def test_accuracy_takes_labels_of_any_whole_numbers_and_any_dtype_of_logits():
+    # the last row is a tie, which the first class wins
+    for logits in (LOGITS, LOGITS.bfloat16(), LOGITS.double(), LOGITS.log()):
+        for labels in (LABELS, LABELS.int(), LABELS.byte()):
+            assert accuracy(logits, labels).item() == 1
+
+
+@pytest.mark.parametrize(
+    ("logits", "labels", "message"),
+    [
+        (LOGITS * torch.nan, LABELS, "a logit is nan"),
+        (LOGITS.masked_fill(LOGITS == 1, torch.nan), LABELS, "a logit is nan"),
+        (LOGITS, LABELS + 1, r"labels must lie in 0\.\.2, got 1\.\.3"),
+        (LOGITS, LABELS - 1, r"labels must lie in 0\.\.2, got -1\.\.1"),
+        (LOGITS, LABELS + 0.5, "labels must be whole numbers"),
+        (LOGITS, LABELS == 0, "labels must be whole numbers"),
+        (LOGITS[:, :1], LABELS * 0, r"got \[B, 1\]"),
+    ],
+)
+def test_accuracy_refuses_what_it_would_count_wrong(logits, labels, message):
+    with pytest.raises(ValueError, match=message):
+        accuracy(logits, labels)
+
+
 def test_confusion_matrix_has_the_truth_in_rows():
     labels, predictions = torch.tensor([0, 0, 0, 1, 2]), torch.tensor([0, 1, 1, 1, 0])
-    assert confusion_matrix(predictions, labels, 3).tolist() == [[1, 2, 0], [0, 1, 0], [1, 0, 0]]
+    assert confusion_matrix(predictions, labels, 3).tolist() == [
+        [1, 2, 0],
+        [0, 1, 0],
+        [1, 0, 0],
+    ]
 
 
 def test_confusion_matrix_equals_scikit_learns():
     generator = torch.Generator().manual_seed(0)
     predictions, labels = torch.randint(0, 4, (2, 200), generator=generator)
-    expected = torch.from_numpy(sklearn_confusion_matrix(labels, predictions, labels=range(6)))
+    expected = torch.from_numpy(
+        sklearn_confusion_matrix(labels, predictions, labels=range(6))
+    )
     assert torch.equal(confusion_matrix(predictions, labels, 6), expected)
 
 
@@ -39,8 +78,20 @@ def test_confusion_matrix_of_nothing_is_zero():
     assert confusion_matrix(nothing, nothing, 2).tolist() == [[0, 0], [0, 0]]
 
 
-def test_confusion_matrix_refuses_what_does_not_fit():
-    with pytest.raises(ValueError, match="predictions"):
-        confusion_matrix(torch.zeros(3, 2), torch.zeros(3).long(), 2)
-    with pytest.raises(ValueError, match="0..1"):
-        confusion_matrix(torch.tensor([0, 2]), torch.tensor([0, 1]), 2)
+@pytest.mark.parametrize(
+    ("predictions", "labels", "message"),
+    [
+        (LOGITS, LABELS, r"logits\.argmax\(1\)"),
+        (LABELS[:, None], LABELS[:, None], r"predictions \[N\] and labels \[N\]"),
+        (LABELS, LABELS[:3], r"predictions \[N\] and labels \[N\]"),
+        (LABELS + 1, LABELS, r"predictions must lie in 0\.\.2, got 1\.\.3"),
+        (LABELS, LABELS - 1, r"labels must lie in 0\.\.2, got -1\.\.1"),
+        (LABELS + 0.5, LABELS, "predictions must be whole numbers"),
+        (LABELS, LABELS + 0.5, "labels must be whole numbers"),
+    ],
+)
+def test_confusion_matrix_refuses_what_it_would_count_wrong(
+    predictions, labels, message
+):
+    with pytest.raises(ValueError, match=message):
+        confusion_matrix(predictions, labels, 3)

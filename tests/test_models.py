@@ -1,14 +1,27 @@
+"""Networks, and the random transforms that train them."""
+
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
+from torchvision.models.resnet import BasicBlock
 from torchvision.transforms.v2.functional import horizontal_flip
 
-from utils.models import conv_block, fashion_cnn, fashion_mlp
+from utils.models import (
+    ResidualBlock,
+    Scale,
+    conv_block,
+    fashion_cnn,
+    fashion_mlp,
+    small_resnet,
+)
 from utils.runtime import count_parameters
-from utils.transforms import flip_each
+from utils.transforms import crop_each, flip_each
 
 
-@pytest.mark.parametrize(("build", "parameters"), [(fashion_mlp, 795_010), (fashion_cnn, 792_816)])
+@pytest.mark.parametrize(
+    ("build", "parameters"), [(fashion_mlp, 795_010), (fashion_cnn, 792_816)]
+)
 def test_networks_have_the_size_they_state_and_give_logits(build, parameters):
     model = build().eval()
     assert count_parameters(model) == parameters
@@ -28,26 +41,136 @@ def test_a_network_without_dropout_repeats_itself_in_training_mode():
 
 def test_conv_block_is_its_three_layers():
     block = conv_block(2, 3).eval()
-    nn.init.constant_(block[1].bias, 0.4)  # or the order of batch norm and ReLU would not show
+    # or the order of batch norm and ReLU would not show
+    nn.init.constant_(block[1].bias, 0.4)
     x = torch.randn(1, 2, 5, 4)
     expected = torch.relu(block[1](nn.functional.conv2d(x, block[0].weight, padding=1)))
     torch.testing.assert_close(block(x), expected)
     assert expected.shape == (1, 3, 5, 4) and block[0].bias is None
 
 
-def test_flip_each_draws_for_each_picture_and_flips_left_to_right():
+@pytest.mark.parametrize("training", [True, False])
+def test_a_residual_block_is_the_basic_block_of_torchvision(training):
+    ours, theirs = ResidualBlock(6).double(), BasicBlock(6, 6).double()
+    for parameter in theirs.parameters():
+        torch.nn.init.normal_(parameter)
+    ours.load_state_dict(theirs.state_dict())  # strict: every key must match
+    images = torch.randn(4, 6, 5, 7, dtype=torch.double)
+    inputs = [images.clone().requires_grad_(), images.clone().requires_grad_()]
+    outputs = [
+        m.train(training)(x) for m, x in zip((ours, theirs), inputs, strict=True)
+    ]
+    torch.testing.assert_close(*outputs)
+    for out in outputs:
+        out.square().sum().backward()
+    torch.testing.assert_close(inputs[0].grad, inputs[1].grad)
+    # running statistics too
+    torch.testing.assert_close(ours.state_dict(), theirs.state_dict())
+
+
+def test_small_resnet_has_the_size_it_states_and_the_shapes():
+    assert count_parameters(small_resnet()) == 1_020_922
+    model = small_resnet(4, 7).eval()
+    for size in (32, 64):
+        assert model(torch.rand(2, 3, size, size)).shape == (2, 7)
+    for layers, shape in ((3, (1, 2, 16, 16)), (8, (1, 8, 8, 8)), (13, (1, 16, 4, 4))):
+        assert model[:layers](torch.rand(1, 3, 32, 32)).shape == shape
+    assert sum(isinstance(layer, ResidualBlock) for layer in model) == 2
+
+
+def test_small_resnet_scales_its_logits():
+    whole, eighth = small_resnet(4, scale=1.0).eval(), small_resnet(4).eval()
+    eighth.load_state_dict(whole.state_dict())
+    images = torch.rand(2, 3, 32, 32)
+    torch.testing.assert_close(eighth(images), whole(images) / 8)
+    assert torch.equal(Scale(3.0)(torch.ones(2)), torch.full((2,), 3.0))
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: fashion_mlp(0), "hidden must be at least 1"),
+        (lambda: fashion_cnn(0), "hidden must be at least 1"),
+        (lambda: conv_block(0, 3), "in_channels must be at least 1"),
+        (lambda: conv_block(3, 0), "out_channels must be at least 1"),
+        (lambda: ResidualBlock(0), "channels must be at least 1"),
+        (lambda: small_resnet(width=1), "width must be at least 2"),
+        (lambda: small_resnet(classes=0), "classes must be at least 1"),
+    ],
+)
+def test_a_network_that_would_ignore_its_input_is_not_built(build, message):
+    with pytest.raises(ValueError, match=message):
+        build()
+
+
+def test_flip_each_draws_for_each_image_and_flips_left_to_right():
     images = torch.rand(200, 3, 4, 5)
     before = images.clone()
     flipped = flip_each(images, generator=torch.Generator().manual_seed(0))
     mirrored = horizontal_flip(images)
-    is_same = torch.tensor([torch.equal(a, b) for a, b in zip(flipped, images, strict=True)])
-    is_mirror = torch.tensor([torch.equal(a, b) for a, b in zip(flipped, mirrored, strict=True)])
+    is_same = torch.tensor(
+        [torch.equal(a, b) for a, b in zip(flipped, images, strict=True)]
+    )
+    is_mirror = torch.tensor(
+        [torch.equal(a, b) for a, b in zip(flipped, mirrored, strict=True)]
+    )
     assert torch.equal(is_same, ~is_mirror)
     assert 70 < is_mirror.sum() < 130
     assert torch.equal(images, before)
-    assert torch.equal(flip_each(images, p=0), images) and torch.equal(flip_each(images, p=1), mirrored)
+    assert torch.equal(flip_each(images, p=0), images) and torch.equal(
+        flip_each(images, p=1), mirrored
+    )
     repeated = flip_each(images, generator=torch.Generator().manual_seed(0))
     assert torch.equal(flipped, repeated)
     assert flip_each(images.byte()).dtype == torch.uint8
     with pytest.raises(ValueError, match="batch"):
         flip_each(images[0])
+
+
+def test_crop_each_is_padding_by_reflection_and_a_crop_of_its_own_for_each_image():
+    images = torch.rand(300, 3, 6, 5)
+    before = images.clone()
+    moved = crop_each(images, 2, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(images, before) and moved.shape == images.shape
+    padded = F.pad(images, (2, 2, 2, 2), mode="reflect")
+    places = set()
+    for image, large in zip(moved, padded, strict=True):
+        found = [
+            (y, x)
+            for y in range(5)
+            for x in range(5)
+            if torch.equal(large[:, y : y + 6, x : x + 5], image)
+        ]
+        assert len(found) == 1
+        places.add(found[0])
+    assert len(places) == 25  # every place occurs among 300
+    assert torch.equal(
+        moved, crop_each(images, 2, generator=torch.Generator().manual_seed(0))
+    )
+
+
+def test_crop_each_keeps_bytes_and_takes_the_extremes():
+    images = torch.randint(256, (4, 1, 3, 4), dtype=torch.uint8)
+    assert torch.equal(crop_each(images, 0), images)
+    assert crop_each(images, 2).dtype == torch.uint8
+    assert crop_each(images[:0], 1).shape == (0, 1, 3, 4)
+    for bad in (-1, 3, 1.5):
+        with pytest.raises(ValueError, match="padding must be 0 to 2"):
+            crop_each(images, bad)
+    with pytest.raises(ValueError, match=r"expected a batch"):
+        crop_each(images[0], 1)
+
+
+@pytest.mark.parametrize("move", [flip_each, lambda images: crop_each(images, 1)])
+def test_channels_are_first(move):
+    with pytest.raises(ValueError, match=r"images\.permute\(0, 3, 1, 2\)"):
+        move(torch.rand(2, 8, 8, 3))
+    # narrow images, and feature maps, are none with the channels last
+    for shape in ((2, 3, 8, 4), (2, 1, 4, 3), (2, 64, 5, 5)):
+        assert move(torch.rand(shape)).shape == shape
+
+
+@pytest.mark.parametrize("p", [50, -0.1, float("nan")])
+def test_flip_each_wants_a_probability(p):
+    with pytest.raises(ValueError, match="p must be a probability"):
+        flip_each(torch.rand(2, 3, 4, 4), p=p)

@@ -1,12 +1,22 @@
+"""The figures of `utils.plotting`: what is drawn, where, and what is refused."""
+
+import base64
+import io
+import re
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
+from IPython.display import HTML
 from matplotlib.colors import to_hex, to_rgb
+from PIL import Image
 from torchvision import tv_tensors
 
-from utils.drawing import COLORS
 from utils.plotting import (
+    COLORS,
+    animation,
+    as_picture,
     draw_boxes,
     draw_keypoints,
     overlay_masks,
@@ -15,12 +25,14 @@ from utils.plotting import (
     show_images,
 )
 
-PICTURE = torch.arange(3 * 20 * 30, dtype=torch.uint8).view(3, 20, 30)
+IMAGE = torch.arange(3 * 20 * 30, dtype=torch.uint8).view(3, 20, 30)
 BOXES = torch.tensor([[0, 0, 30, 20], [5, 8, 9, 17.5]])
 
 
 @pytest.fixture(autouse=True)
-def close():
+def no_open_figure():
+    """Some tests count the open figures, and others leave some."""
+    plt.close("all")
     yield
     plt.close("all")
 
@@ -29,14 +41,19 @@ def pixels(axis):
     return np.asarray(axis.images[0].get_array())
 
 
-def test_grid_shows_each_picture_in_its_place():
-    images = torch.arange(5, dtype=torch.uint8)[:, None, None, None].expand(5, 1, 3, 4) * 10
+def test_grid_shows_each_image_in_its_place():
+    images = (
+        torch.arange(5, dtype=torch.uint8)[:, None, None, None].expand(5, 1, 3, 4) * 10
+    )
     figure = show_images(images, titles=list("abcde"), columns=3, title="all")
     shown = [axis for axis in figure.axes if axis.images]
     assert len(figure.axes) == 6 and len(shown) == 5
     assert [int(pixels(axis).max()) for axis in shown] == [0, 10, 20, 30, 40]
     assert [axis.get_title() for axis in shown] == list("abcde")
-    assert all(pixels(axis).shape == (3, 4) and axis.images[0].get_clim() == (0, 255) for axis in shown)
+    assert all(
+        pixels(axis).shape == (3, 4) and axis.images[0].get_clim() == (0, 255)
+        for axis in shown
+    )
     assert not any(axis.axison for axis in figure.axes)
 
 
@@ -46,61 +63,121 @@ def test_colour_channels_and_rows_stay_where_they_are():
     np.testing.assert_allclose(pixels(axis), image.permute(1, 2, 0).numpy())
 
 
-def test_pictures_of_different_sizes_and_black_is_black():
+def test_images_of_different_sizes_and_black_is_black():
     figure = show_images([torch.full((1, 2, 2), 0.5), torch.zeros(1, 4, 3)])
     assert [axis.images[0].get_clim() for axis in figure.axes] == [(0, 1), (0, 1)]
     assert [pixels(axis).shape for axis in figure.axes] == [(2, 2), (4, 3)]
 
 
 @pytest.mark.parametrize(
-    ("images", "titles", "message"),
+    ("call", "message"),
     [
-        (torch.zeros(0, 1, 2, 2), None, "got 0"),
-        (torch.zeros(2, 1, 2, 2), ["one"], "as many titles"),
-        (torch.zeros(1, 2, 2, 2), None, r"\[3, H, W\]"),
-        (torch.full((1, 1, 2, 2), 2.0), None, "normalisation"),
-        (torch.full((1, 1, 2, 2), -1.0), None, "normalisation"),
+        (lambda: show_images(torch.zeros(0, 1, 2, 2)), "no image to show"),
+        (lambda: show_images([]), "no image to show"),
+        (lambda: show_images(torch.zeros(2, 1, 2, 2), ["one"]), "expected 2 titles"),
+        (lambda: show_images(torch.zeros(3, 1, 2, 2), "cat"), "expected 3 titles"),
+        (
+            lambda: show_images(torch.zeros(3, 5, 6)),
+            r"one image \[3, 5, 6\]: write ima",
+        ),
+        (lambda: show_images(torch.zeros(1, 1, 2, 2), columns=0), "one column, got 0"),
+        (lambda: show_images(torch.zeros(1, 2, 2, 2)), r"\[3, H, W\], got \[2, 2, 2\]"),
+        (lambda: show_images(torch.zeros(4, 5, 6, 3)), "put the channels first"),
+        (lambda: as_picture(torch.zeros(1, 3, 5, 6)), "one image out of a batch"),
+        (lambda: as_picture(torch.full((1, 2, 2), 2.0)), "normalisation, or divide by"),
+        (lambda: as_picture(torch.full((1, 2, 2), -1.0)), "-1.00 to -1.00: undo"),
+        (lambda: as_picture(torch.full((2, 2), torch.nan)), "got nan to nan"),
+        (lambda: as_picture(np.arange(256).reshape(16, 16)), "0.00 to 255.00"),
     ],
 )
-def test_what_is_no_picture_is_refused(images, titles, message):
+def test_what_is_no_image_is_refused(call, message):
     with pytest.raises(ValueError, match=message):
-        show_images(images, titles)
+        call()
+
+
+def test_grey_images_may_come_without_a_channel():
+    assert len(show_images(torch.zeros(4, 2, 5), columns=4).axes) == 4
+    assert as_picture(np.zeros((2, 5), dtype=np.uint8)).shape == (2, 5)
 
 
 def test_history_draws_training_and_validation():
     rows = [
-        {"epoch": e, "train_loss": 1 / e, "val_loss": 2 / e, "train_f1": 0.5, "lr": 0.1} for e in (1, 2, 3)
+        {"epoch": e, "train_loss": 1 / e, "val_loss": 2 / e, "train_f1": 0.5, "lr": 0.1}
+        for e in (1, 2, 3)
     ]
     loss, f1 = plot_history(rows).axes
-    assert (loss.get_xlabel(), loss.get_ylabel(), f1.get_ylabel()) == ("epoch", "loss", "f1")
+    assert (loss.get_xlabel(), loss.get_ylabel(), f1.get_ylabel()) == (
+        "epoch",
+        "loss",
+        "f1",
+    )
     assert {line.get_label(): list(line.get_ydata()) for line in loss.lines} == {
         "training": [1, 1 / 2, 1 / 3],
         "validation": [2, 1, 2 / 3],
     }
     assert [list(line.get_xdata()) for line in f1.lines] == [[1, 2, 3]]
-    with pytest.raises(ValueError, match="empty"):
-        plot_history([])
+
+
+@pytest.mark.parametrize(
+    ("history", "message"),
+    [
+        ([], "empty"),
+        ({"train_loss": [1.0]}, "`history.rows`, got dict"),
+        ([1.0, 0.5], "one dict an epoch"),
+        (object(), "`history.rows`, got object"),
+        ([{"epoch": 1, "loss": 1.0}], r"keys like `train_loss`, got \['epoch', 'loss"),
+        ([{"train_loss": 1.0}], "each row needs `epoch`"),
+        (
+            [{"epoch": 1, "train_loss": 1.0, "val_loss": 1.0}, {"epoch": 2}],
+            r"one has \['epoch'\]",
+        ),
+    ],
+)
+def test_what_is_no_history_is_refused(history, message):
+    with pytest.raises(ValueError, match=message):
+        plot_history(history)
 
 
 def test_confusion_puts_the_truth_on_the_vertical_axis():
     axis = plot_confusion(torch.tensor([[8, 2], [0, 5]]), ["cat", "dog"])
     np.testing.assert_allclose(pixels(axis), [[0.8, 0.2], [0, 1]])
-    cells = {text.get_position(): text.get_text() for text in axis.texts}
-    assert cells == {(0, 0): "8", (1, 0): "2", (1, 1): "5"}  # (column, row): what was taken for what
+    cells = {
+        text.get_position(): (text.get_text(), text.get_color()) for text in axis.texts
+    }
+    # (column, row): what was taken for what; white on dark, black on light
+    assert cells == {
+        (0, 0): ("8", "white"),
+        (1, 0): ("2", "black"),
+        (1, 1): ("5", "white"),
+    }
     assert (axis.get_ylabel(), axis.get_xlabel()) == ("true class", "predicted class")
     assert [label.get_text() for label in axis.get_yticklabels()] == ["cat", "dog"]
 
 
-def test_confusion_refuses_names_that_do_not_fit_and_survives_an_empty_class():
-    with pytest.raises(ValueError, match="2 classes"):
-        plot_confusion(torch.zeros(3, 3), ["a", "b"])
+def test_confusion_survives_an_empty_class():
     np.testing.assert_allclose(pixels(plot_confusion(torch.zeros(2, 2), ["a", "b"])), 0)
 
 
-def frames(axis):
-    """The rectangles on the axes, as (left, top, right, bottom) on the scale of boxes, and their colours."""
+@pytest.mark.parametrize(
+    ("matrix", "message"),
+    [
+        (torch.zeros(3, 3), r"2 classes need a square matrix .* \[3, 3\]"),
+        (torch.tensor([0, 1, 1]), r"2 classes .* \[3\]"),
+        (torch.tensor([[0.8, 0.2], [0.0, 1.0]]), "counts, not shares"),
+        (torch.tensor([[80.0, 20.0], [0.0, torch.nan]]), "counts, not shares"),
+        ([[8, -2], [0, 5]], "counts, not shares"),
+    ],
+)
+def test_what_is_no_confusion_matrix_is_refused(matrix, message):
+    with pytest.raises(ValueError, match=message):
+        plot_confusion(matrix, ["a", "b"])
+
+
+def rectangles(axis):
+    """The rectangles on the axes, on the scale of boxes, and their colours."""
     found = [
-        (patch.get_bbox().extents + 0.5, to_hex(patch.get_edgecolor()).upper()) for patch in axis.patches
+        (patch.get_bbox().extents + 0.5, to_hex(patch.get_edgecolor()).upper())
+        for patch in axis.patches
     ]
     return [tuple(box.tolist()) for box, _ in found], [color for _, color in found]
 
@@ -111,17 +188,20 @@ def written(axis):
 
 def test_boxes_lie_on_the_edges_of_the_pixels_they_hold():
     boxes = tv_tensors.BoundingBoxes(BOXES, format="XYXY", canvas_size=(20, 30))
-    axis = draw_boxes(PICTURE, boxes)
-    np.testing.assert_array_equal(pixels(axis), PICTURE.permute(1, 2, 0))
-    assert frames(axis) == ([(0, 0, 30, 20), (5, 8, 9, 17.5)], COLORS[:2])
-    assert axis.get_xlim() == (-0.5, 29.5) and axis.get_ylim() == (19.5, -0.5)  # the first box is the frame
+    axis = draw_boxes(IMAGE, boxes)
+    np.testing.assert_array_equal(pixels(axis), IMAGE.permute(1, 2, 0))
+    assert rectangles(axis) == ([(0, 0, 30, 20), (5, 8, 9, 17.5)], COLORS[:2])
+    # the first box is the frame
+    assert axis.get_xlim() == (-0.5, 29.5) and axis.get_ylim() == (19.5, -0.5)
     assert written(axis) == [] and not axis.axison
 
 
-def test_a_box_that_sticks_out_does_not_shrink_the_picture():
-    axis = draw_boxes(PICTURE, torch.tensor([[-50, -50, 100, 100]]))
+def test_a_box_that_sticks_out_does_not_shrink_the_image():
+    axis = draw_boxes(IMAGE, torch.tensor([[-50, -50, 100, 100]]))
     overlay_masks(None, torch.ones(1, 20, 30, dtype=torch.bool), axis=axis)
-    draw_keypoints(None, torch.tensor([[99.0, -7.0], [1, 1]]), connections=[(0, 1)], axis=axis)
+    draw_keypoints(
+        None, torch.tensor([[99.0, -7.0], [1, 1]]), connections=[(0, 1)], axis=axis
+    )
     assert axis.get_xlim() == (-0.5, 29.5) and axis.get_ylim() == (19.5, -0.5)
     _, bare = plt.subplots()
     bare.imshow(np.zeros((4, 4)))
@@ -130,30 +210,44 @@ def test_a_box_that_sticks_out_does_not_shrink_the_picture():
 
 
 def test_colour_goes_by_class_and_text_says_class_and_score():
-    axis = draw_boxes(PICTURE, BOXES, torch.tensor([8, 1]), [0.257, 1], classes=list("abcdefghi"))
+    axis = draw_boxes(
+        IMAGE, BOXES, torch.tensor([8, 1]), [0.257, 1], classes=list("abcdefghi")
+    )
     assert written(axis) == ["i 0.26", "b 1.00"]
-    assert frames(axis)[1] == [COLORS[1], COLORS[1]]  # 8 is 1 modulo 7
-    assert frames(draw_boxes(PICTURE, BOXES, [3, 0]))[1] == [COLORS[3], COLORS[0]]
-    axis = draw_boxes(PICTURE, BOXES, ["cat", "cat"], colors=["#FF0000", "#00FF00"])
-    assert written(axis) == ["cat", "cat"] and frames(axis)[1] == ["#FF0000", "#00FF00"]
-    assert written(draw_boxes(PICTURE, BOXES, scores=torch.tensor([0.5, 0]))) == ["0.50", "0.00"]
-    assert written(draw_boxes(PICTURE, BOXES, [3, 0])) == ["3", "0"]
-    assert frames(draw_boxes(PICTURE, BOXES, colors="#123456"))[1] == ["#123456", "#123456"]
+    assert rectangles(axis)[1] == [COLORS[1], COLORS[1]]  # 8 is 1 modulo 7
+    assert rectangles(draw_boxes(IMAGE, BOXES, [3, 0]))[1] == [COLORS[3], COLORS[0]]
+    axis = draw_boxes(IMAGE, BOXES, ["cat", "cat"], colors=["#FF0000", "#00FF00"])
+    assert written(axis) == ["cat", "cat"] and rectangles(axis)[1] == [
+        "#FF0000",
+        "#00FF00",
+    ]
+    assert written(draw_boxes(IMAGE, BOXES, scores=torch.tensor([0.5, 0]))) == [
+        "0.50",
+        "0.00",
+    ]
+    assert written(draw_boxes(IMAGE, BOXES, [3, 0])) == ["3", "0"]
+    assert rectangles(draw_boxes(IMAGE, BOXES, colors="#123456"))[1] == [
+        "#123456",
+        "#123456",
+    ]
 
 
 def test_labels_stand_above_their_box_or_inside_it_at_the_top():
-    axis = draw_boxes(PICTURE, BOXES, ["a", "b"])
+    axis = draw_boxes(IMAGE, BOXES, ["a", "b"])
     assert [text.get_verticalalignment() for text in axis.texts] == ["top", "bottom"]
     assert [text.get_position() for text in axis.texts] == [(-0.5, -0.5), (4.5, 7.5)]
-    assert [text.get_color() for text in draw_boxes(PICTURE, BOXES, [3, 4]).texts] == ["black", "white"]
+    assert [text.get_color() for text in draw_boxes(IMAGE, BOXES, [3, 4]).texts] == [
+        "black",
+        "white",
+    ]
 
 
 def test_masks_are_mixed_in_and_the_later_one_is_seen():
     masks = torch.zeros(2, 20, 30, dtype=torch.bool)
     masks[0, 2:6, 3:9] = True
     masks[1, 5, 8] = True
-    axis = overlay_masks(PICTURE, tv_tensors.Mask(masks), alpha=0.25)
-    np.testing.assert_array_equal(pixels(axis), PICTURE.permute(1, 2, 0))
+    axis = overlay_masks(IMAGE, tv_tensors.Mask(masks), alpha=0.25)
+    np.testing.assert_array_equal(pixels(axis), IMAGE.permute(1, 2, 0))
     layer = np.asarray(axis.images[1].get_array())
     np.testing.assert_array_equal(layer[..., 3], 0.25 * masks.any(0))
     np.testing.assert_allclose(layer[2, 3, :3], to_rgb(COLORS[0]))
@@ -163,36 +257,46 @@ def test_masks_are_mixed_in_and_the_later_one_is_seen():
     extents = outlines[0].get_paths()[0].get_extents()
     assert (extents.x0, extents.y0, extents.x1, extents.y1) == (2.5, 1.5, 8.5, 5.5)
     for uniform in (torch.zeros, torch.ones):  # no outline, and no warning about that
-        overlay_masks(PICTURE, uniform(1, 20, 30, dtype=torch.bool))
-    overlay_masks(PICTURE[:, :1, :2], torch.tensor([[[True, False]]]))
+        overlay_masks(IMAGE, uniform(1, 20, 30, dtype=torch.bool))
+    overlay_masks(IMAGE[:, :1, :2], torch.tensor([[[True, False]]]))
 
 
 def test_points_are_drawn_at_their_place_with_lines_between_visible_ones():
     points = torch.tensor([[0.5, 0.5], [29.5, 19.5], [torch.nan, 0]])
     visible = torch.tensor([True, True, False])
-    axis = draw_keypoints(PICTURE, points, visible, connections=[(0, 1), (1, 2), (2, 0)])
+    axis = draw_keypoints(IMAGE, points, visible, connections=[(0, 1), (1, 2), (2, 0)])
     (dots,) = axis.collections
-    np.testing.assert_array_equal(dots.get_offsets(), [[0, 0], [29, 19]])  # centres of the outermost pixels
+    # centres of the outermost pixels
+    np.testing.assert_array_equal(dots.get_offsets(), [[0, 0], [29, 19]])
     assert [to_hex(color).upper() for color in dots.get_facecolors()] == COLORS[:2]
     assert [line.get_xydata().tolist() for line in axis.lines] == [[[0, 0], [29, 19]]]
-    one = draw_keypoints(PICTURE, torch.tensor([[3, 4]]), colors="#FF0000").collections[0]
+    one = draw_keypoints(IMAGE, torch.tensor([[3, 4]]), colors="#FF0000").collections[0]
     assert to_hex(one.get_facecolors()[0]) == "#ff0000"
 
 
-def test_nothing_to_draw_leaves_the_picture_alone():
-    axis = draw_boxes(PICTURE, torch.zeros(0, 4), torch.zeros(0, dtype=torch.long), [], classes=["a"])
+def test_nothing_to_draw_leaves_the_image_alone():
+    axis = draw_boxes(
+        IMAGE, torch.zeros(0, 4), torch.zeros(0, dtype=torch.long), [], classes=["a"]
+    )
     overlay_masks(None, torch.zeros(0, 20, 30, dtype=torch.bool), axis=axis)
     draw_keypoints(None, torch.zeros(0, 2), axis=axis)
-    assert not axis.patches and not axis.texts and not np.asarray(axis.images[1].get_array()).any()
+    assert (
+        not axis.patches
+        and not axis.texts
+        and not np.asarray(axis.images[1].get_array()).any()
+    )
     assert sum(len(collection.get_offsets()) for collection in axis.collections) == 0
 
 
-def test_new_figures_have_the_shape_of_the_picture_and_given_axes_are_used():
-    assert draw_boxes(PICTURE, BOXES, size=3).figure.get_size_inches().tolist() == [3, 2]
+def test_new_figures_have_the_shape_of_the_image_and_given_axes_are_used():
+    assert draw_boxes(IMAGE, BOXES, size=3).figure.get_size_inches().tolist() == [
+        3,
+        2,
+    ]
     _, axis = plt.subplots()
-    assert draw_keypoints(PICTURE.float() / 1800, torch.zeros(1, 2), axis=axis) is axis
-    assert draw_boxes(PICTURE[0], BOXES).images[0].get_clim() == (0, 255)
-    assert draw_boxes(PICTURE[:1] / 255, BOXES).images[0].get_clim() == (0, 1)
+    assert draw_keypoints(IMAGE.float() / 1800, torch.zeros(1, 2), axis=axis) is axis
+    assert draw_boxes(IMAGE[0], BOXES).images[0].get_clim() == (0, 255)
+    assert draw_boxes(IMAGE[:1] / 255, BOXES).images[0].get_clim() == (0, 1)
 
 
 MASK = torch.zeros(1, 20, 30, dtype=torch.bool)
@@ -201,37 +305,231 @@ MASK = torch.zeros(1, 20, 30, dtype=torch.bool)
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: draw_boxes(PICTURE, torch.zeros(4)), r"\[n, 4\], got \[4\]"),
-        (lambda: draw_boxes(PICTURE, torch.zeros(2, 5)), r"\[n, 4\], got \[2, 5\]"),
-        (lambda: draw_boxes(PICTURE, torch.tensor([[20.0, 3, 9, 9]])), "xyxy"),
-        (lambda: draw_boxes(PICTURE, torch.tensor([[2.0, 13, 9, 9]])), "xyxy"),
-        (lambda: draw_boxes(PICTURE, torch.full((1, 4), torch.nan)), "finite"),
-        (lambda: draw_boxes(PICTURE, BOXES, ["a"]), "2 labels"),
-        (lambda: draw_boxes(PICTURE, BOXES, scores=[0.5]), "2 scores"),
-        (lambda: draw_boxes(PICTURE, BOXES, colors=["red"]), "one colour, or 2, got 1"),
-        (lambda: draw_boxes(PICTURE, BOXES, [0, 2], classes=["a", "b"]), "2 classes"),
-        (lambda: draw_boxes(PICTURE, BOXES, [0, -1], classes=["a", "b"]), "2 classes"),
-        (lambda: draw_boxes(PICTURE, BOXES, ["a", 1]), "whole numbers or texts"),
-        (lambda: draw_boxes(PICTURE, BOXES, torch.rand(2)), "whole numbers or texts"),
-        (lambda: draw_boxes(PICTURE[None], BOXES), r"\[3, H, W\]"),
-        (lambda: draw_boxes(PICTURE.float(), BOXES), "normalisation"),
-        (lambda: draw_boxes(None, BOXES), "give a picture"),
-        (lambda: draw_boxes(None, BOXES, axis=plt.subplots()[1]), "give a picture"),
-        (lambda: overlay_masks(PICTURE, MASK[0]), r"\[n, H, W\]"),
-        (lambda: overlay_masks(PICTURE, MASK.float()), "bool"),
-        (lambda: overlay_masks(PICTURE, MASK[:, :, :1]), "20x30"),
-        (lambda: overlay_masks(None, MASK[:, :9], axis=draw_boxes(PICTURE, BOXES)), "20x30"),
-        (lambda: overlay_masks(PICTURE, MASK, colors=[]), "got 0"),
-        (lambda: draw_keypoints(PICTURE, torch.zeros(2)), r"\[n, 2\]"),
-        (lambda: draw_keypoints(PICTURE, torch.zeros(2, 3)), r"\[n, 2\]"),
-        (lambda: draw_keypoints(PICTURE, torch.full((1, 2), torch.inf)), "finite"),
-        (lambda: draw_keypoints(PICTURE, torch.zeros(2, 2), torch.tensor([True])), "visible must be bool"),
-        (lambda: draw_keypoints(PICTURE, torch.zeros(2, 2), torch.tensor([1, 2])), "visible must be bool"),
-        (lambda: draw_keypoints(PICTURE, torch.zeros(2, 2), connections=[(0, 2)]), "below 2"),
-        (lambda: draw_keypoints(PICTURE, torch.zeros(2, 2), connections=[(-1, 0)]), "below 2"),
-        (lambda: draw_keypoints(PICTURE, torch.zeros(2, 2), colors=["red"]), "got 1"),
+        (lambda: draw_boxes(IMAGE, torch.zeros(4)), r"\[N, 4\], got \[4\]"),
+        (lambda: draw_boxes(IMAGE, torch.zeros(2, 5)), r"\[N, 4\], got \[2, 5\]"),
+        (lambda: draw_boxes(IMAGE, torch.tensor([[20.0, 3, 9, 9]])), "xyxy"),
+        (lambda: draw_boxes(IMAGE, torch.tensor([[2.0, 13, 9, 9]])), "xyxy"),
+        (lambda: draw_boxes(IMAGE, torch.full((1, 4), torch.nan)), "finite"),
+        (lambda: draw_boxes(IMAGE, torch.tensor([[0, 0.2, 0.9, 1]])), "be in pixels"),
+        (lambda: draw_boxes(IMAGE, BOXES, classes=["a", "b"]), "give the labels"),
+        (lambda: draw_boxes(IMAGE, BOXES, axis=plt.subplots(1, 2)[1]), "got ndarray"),
+        (lambda: draw_boxes(IMAGE, BOXES, ["a"]), "2 labels"),
+        (lambda: draw_boxes(IMAGE, BOXES, scores=[0.5]), "2 scores"),
+        (lambda: draw_boxes(IMAGE, BOXES, colors=["red"]), "one colour, or 2, got 1"),
+        (lambda: draw_boxes(IMAGE, BOXES, [0, 2], classes=["a", "b"]), "2 classes"),
+        (lambda: draw_boxes(IMAGE, BOXES, [0, -1], classes=["a", "b"]), "2 classes"),
+        (lambda: draw_boxes(IMAGE, BOXES, ["a", 1]), "whole numbers or texts"),
+        (lambda: draw_boxes(IMAGE, BOXES, torch.rand(2)), "whole numbers or texts"),
+        (lambda: draw_boxes(IMAGE[None], BOXES), r"\[3, H, W\]"),
+        (lambda: draw_boxes(IMAGE.float(), BOXES), "normalisation"),
+        (lambda: draw_boxes(None, BOXES), "give an image"),
+        (lambda: draw_boxes(None, BOXES, axis=plt.subplots()[1]), "give an image"),
+        (lambda: overlay_masks(IMAGE, MASK[0]), r"\[N, H, W\]"),
+        (lambda: overlay_masks(IMAGE, MASK.float()), "bool"),
+        (lambda: overlay_masks(IMAGE, MASK[:, :, :1]), "20x30"),
+        (
+            lambda: overlay_masks(None, MASK[:, :9], axis=draw_boxes(IMAGE, BOXES)),
+            "20x30",
+        ),
+        (lambda: overlay_masks(IMAGE, MASK, colors=[]), "got 0"),
+        (lambda: overlay_masks(IMAGE, MASK, alpha=50), r"\[0, 1\], got 50"),
+        (lambda: draw_keypoints(IMAGE, torch.zeros(2)), r"\[N, 2\]"),
+        (lambda: draw_keypoints(IMAGE, torch.zeros(2, 3)), r"\[N, 2\]"),
+        (lambda: draw_keypoints(IMAGE, torch.full((1, 2), torch.inf)), "finite"),
+        (
+            lambda: draw_keypoints(IMAGE, torch.zeros(2, 2), torch.tensor([True])),
+            "visible must be bool",
+        ),
+        (
+            lambda: draw_keypoints(IMAGE, torch.zeros(2, 2), torch.tensor([1, 2])),
+            "visible must be bool",
+        ),
+        (
+            lambda: draw_keypoints(IMAGE, torch.zeros(2, 2), connections=[(0, 2)]),
+            "below 2",
+        ),
+        (
+            lambda: draw_keypoints(IMAGE, torch.zeros(2, 2), connections=[(-1, 0)]),
+            "below 2",
+        ),
+        (
+            lambda: draw_keypoints(IMAGE, torch.zeros(2, 2), connections=[(0, 1, 1)]),
+            "pairs of indices",
+        ),
+        (lambda: draw_keypoints(IMAGE, torch.zeros(2, 2), colors=["red"]), "got 1"),
     ],
 )
-def test_what_does_not_fit_the_picture_is_refused(call, message):
+def test_what_does_not_fit_the_image_is_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+BLACK = np.zeros((6, 8, 3), dtype=np.uint8)
+
+
+def movie(shown):
+    """The GIF inside an output."""
+    (encoded,) = re.findall(
+        r'src="data:image/gif;base64,([A-Za-z0-9+/=]+)"', shown.data
+    )
+    return Image.open(io.BytesIO(base64.b64decode(encoded)))
+
+
+def frames_of(gif):
+    """Each frame as an array, and its milliseconds."""
+    images, milliseconds = [], []
+    for position in range(gif.n_frames):
+        gif.seek(position)
+        images.append(np.asarray(gif.convert("RGB")))
+        milliseconds.append(gif.info["duration"])
+    return images, milliseconds
+
+
+def squares(count):
+    """A red square that moves over white ground."""
+    for position in range(count):
+        image = np.full((20, 40, 3), 255, dtype=np.uint8)
+        image[5:10, 2 * position : 2 * position + 5] = 200, 20, 30
+        yield image
+
+
+def test_arrays_come_back_as_they_were():
+    shown = animation(squares(6), alt="a square", seconds_per_frame=0.2)
+    assert isinstance(shown, HTML)
+    gif = movie(shown)
+    images, milliseconds = frames_of(gif)
+    assert gif.info["loop"] == 0  # for ever
+    assert milliseconds == [200] * 5 + [1700]
+    for image, expected in zip(images, squares(6), strict=True):
+        np.testing.assert_array_equal(image, expected)
+
+
+def test_a_still_background_costs_nothing():
+    ground = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
+    frames = [ground.copy() for _ in range(20)]
+    for position, frame in enumerate(frames):
+        # at the top and at the bottom
+        frame[::59, 4 * position : 4 * position + 3] = 255
+    moving, still = (
+        animation(frames, alt="dots on noise"),
+        animation(frames[:1], alt="dots on noise"),
+    )
+    assert len(moving.data) < 2 * len(still.data)
+
+
+def test_thin_lines_keep_their_colours():
+    # thousands of greys
+    ground = np.random.default_rng(0).integers(100, 156, (60, 80, 3), dtype=np.uint8)
+    frames = [ground.copy(), ground.copy()]
+    lines = (255 * plt.get_cmap("hsv")(np.linspace(0, 0.9, 12))[:, :3]).astype(np.uint8)
+    frames[1][5:53:4, 20:40] = lines[:, None]  # of 20 pixels each
+    images, _ = frames_of(movie(animation(frames, alt="lines")))
+    drawn = images[1][5:53:4, 20:40].astype(int)
+    assert abs(drawn - lines[:, None]).max() < 25
+    assert abs(images[0].astype(int) - frames[0]).mean() < 10
+
+
+def test_figures_are_drawn_and_closed():
+    figures = []
+    for value in (0, 1):
+        figure, axis = plt.subplots(figsize=(2, 1), dpi=50, layout="constrained")
+        axis.plot([0, 1], [value, 1 - value])
+        figures.append(figure)
+    images, _ = frames_of(movie(animation(figures, alt="a line that tilts")))
+    assert [image.shape for image in images] == [(50, 100, 3)] * 2
+    assert (images[0] != images[1]).any()
+    assert plt.get_fignums() == []
+
+
+def test_a_generator_may_draw_into_one_figure():
+    def frames():
+        figure, axis = plt.subplots(
+            figsize=(2, 1), dpi=50, layout="constrained", facecolor="none"
+        )
+        (dot,) = axis.plot([0], [0], "ro")
+        axis.set(xlim=(-1, 3), ylim=(-1, 1))
+        for x in range(3):
+            dot.set_xdata([x])
+            yield figure
+
+    images, _ = frames_of(movie(animation(frames(), alt="a dot that wanders")))
+    red = [
+        np.argwhere((p[..., 0] > 200) & (p[..., 1] < 60))[:, 1].mean() for p in images
+    ]
+    assert red[0] < red[1] < red[2]
+    assert images[0][0, 0].min() == 255  # a transparent figure stands on white
+    assert plt.get_fignums() == []
+
+
+def test_alt_text_and_width():
+    shown = animation([BLACK], alt='a "ball" & more', width=300)
+    assert 'alt="a &quot;ball&quot; &amp; more" width="300"' in shown.data
+    assert "width" not in animation([BLACK], alt="a ball").data
+
+
+@pytest.mark.parametrize(
+    ("frames", "says"),
+    [
+        ([], "at least one figure or array"),
+        ([BLACK, BLACK[:4]], "one size in pixels, these have 8 x 4, 8 x 6"),
+        (
+            [BLACK, BLACK / 255],
+            r"frame 1 must be uint8 \[H, W, 3\].*float64 \[6, 8, 3\]",
+        ),
+        ([BLACK[..., 0]], r"frame 0 must be uint8 \[H, W, 3\].*\[6, 8\]"),
+        ([BLACK[:0]], r"uint8 \[0, 8, 3\]"),
+        (["a.png"], "frame 0 must be a figure or an array, not str"),
+    ],
+)
+def test_what_is_no_frame_is_refused(frames, says):
+    with pytest.raises(ValueError, match=says):
+        animation(frames, alt="a ball")
+
+
+def test_one_figure_is_no_animation_and_twice_in_a_list_it_does_not_move():
+    figure = plt.figure(figsize=(1, 1))
+    with pytest.raises(ValueError, match="got one figure: give a list"):
+        animation(figure, alt="nothing moves")
+    with pytest.raises(ValueError, match="write a generator"):
+        animation([figure, figure], alt="nothing moves")
+
+
+@pytest.mark.parametrize("alt", ["", "  ", None])
+def test_alt_text_is_demanded(alt):
+    with pytest.raises(ValueError, match="for readers who cannot see it"):
+        animation([BLACK], alt=alt)
+    with pytest.raises(TypeError, match="alt"):
+        animation([BLACK])
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"seconds_per_frame": 0.01}, "takes 0.02 to 10 seconds, got 0.01"),
+        ({"seconds_per_frame": 100}, "takes 0.02 to 10 seconds, got 100"),
+        ({"width": 0}, "width must be a positive number of pixels, got 0"),
+        ({"width": "50%"}, "width must be a positive number of pixels, got '50%'"),
+    ],
+)
+def test_numbers_out_of_range_are_refused(options, says):
+    with pytest.raises(ValueError, match=says):
+        animation([BLACK], alt="a ball", **options)
+
+
+def test_size_is_no_reason_to_refuse():
+    noise = np.random.default_rng(0).integers(0, 256, (4, 200, 200, 3), dtype=np.uint8)
+    assert len(animation(noise, alt="noise").data) > 150_000
+
+
+def test_white_stays_white_and_what_stands_still_does_not_flicker():
+    generator = np.random.default_rng(1)
+    frames = np.full((3, 60, 80, 3), 255, dtype=np.uint8)
+    # far more colours than a palette holds, the light ones among them
+    frames[:, 10:50, 5:40] = generator.integers(0, 256, (40, 35, 3))
+    frames[:, 50:55] = np.linspace(200, 255, 80)[:, None]
+    for position, frame in enumerate(frames):
+        frame[20:30, 50 + position] = generator.integers(0, 256, (10, 3))
+    images = np.stack(frames_of(movie(animation(list(frames), alt="noise")))[0])
+    assert (images[(frames == 255).all(-1)] == 255).all()
+    still = (frames[1:] == frames[:-1]).all(-1)
+    assert (images[1:] == images[:-1]).all(-1)[still].all()

@@ -25,8 +25,16 @@ def test_the_same_seed_gives_the_same_numbers_everywhere():
             )
         )
     assert draws[0] == draws[1]
-    runtime.seed_everything(4)
+    runtime.seed_everything(np.int64(4))
     assert (random.random(), np.random.rand()) != draws[0][:2]
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32, 1.5, None, "1"])
+def test_what_is_no_seed_is_refused_before_anything_is_seeded(seed):
+    state = random.getstate()
+    with pytest.raises(ValueError, match="a seed is a whole number from 0"):
+        runtime.seed_everything(seed)
+    assert random.getstate() == state
 
 
 def test_device_can_compute():
@@ -41,16 +49,25 @@ def test_each_process_of_torchrun_gets_its_own_gpu(monkeypatch):
 
 @pytest.mark.parametrize(
     ("capabilities", "fast"),
-    [({"avx512_bf16": True}, True), ({"amx_bf16": True}, True), ({"avx2": True}, False), ({}, False)],
+    [
+        ({"avx512_bf16": True}, True),
+        ({"amx_bf16": True}, True),
+        ({"avx2": True}, False),
+        ({}, False),
+    ],
 )
 def test_autocast_only_where_the_hardware_has_bfloat16(monkeypatch, capabilities, fast):
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    monkeypatch.setattr(
+        torch.cpu, "get_capabilities", lambda: capabilities, raising=False
+    )
     layer, x = nn.Linear(2, 2), torch.ones(1, 2)
-    with runtime.autocast(torch.device("cpu")):
-        assert layer(x).dtype == (torch.bfloat16 if fast else torch.float32)
+    for device in (torch.device("cpu"), "cpu"):
+        with runtime.autocast(device):
+            assert layer(x).dtype == (torch.bfloat16 if fast else torch.float32)
     with runtime.autocast(torch.device("cpu"), enabled=False):
         assert layer(x).dtype == torch.float32
-    with runtime.autocast(torch.device("mps")):  # not a device here: a no-op all the same
+    # not a device here: a no-op all the same
+    with runtime.autocast(torch.device("mps")):
         assert layer(x).dtype == torch.float32
 
 
@@ -68,30 +85,52 @@ def test_count_parameters():
     model.tied = model[1]
     assert runtime.count_parameters(model) == 3 * 4 + 4 + 4 * 2 + 2
     assert runtime.count_parameters(nn.ReLU()) == 0
+    for wrong in (None, nn.ReLU, model.parameters()):
+        with pytest.raises(TypeError, match="expected a model"):
+            runtime.count_parameters(wrong)
 
 
-def test_stopwatch_measures_the_block_alone():
+def test_stopwatch_measures_the_block_alone(monkeypatch):
+    now = 100.0
+    monkeypatch.setattr(time, "perf_counter", lambda: now)
     watch = runtime.Stopwatch()
-    time.sleep(0.06)
+    now += 7
+    assert watch.seconds == 7  # it started at once
     with watch:
-        time.sleep(0.02)
-        assert 0.02 <= watch.seconds < 0.05
-    stopped = watch.seconds
-    time.sleep(0.02)
-    assert watch.seconds == stopped
-    assert 0.02 <= stopped < 0.05
+        now += 2
+        assert watch.seconds == 2
+        now += 1
+    now += 30
+    assert watch.seconds == 3
 
 
 def test_alone_there_is_one_process():
     assert runtime.join_processes() == (0, 1)
 
 
+def test_a_progress_bar_is_silent_where_the_environment_says_so(capsys, monkeypatch):
+    for variable, shown in ((None, True), ("0", True), ("", True), ("1", False)):
+        if variable is None:
+            monkeypatch.delenv("TQDM_DISABLE", raising=False)
+        else:
+            monkeypatch.setenv("TQDM_DISABLE", variable)
+        with runtime.progress_bar(total=7) as bar:
+            bar.update()
+        printed = capsys.readouterr().err
+        assert ("/7" in printed) == shown
+        # it is cleared at the end
+        assert not shown or printed.endswith("\r")
+
+
 def test_importing_utils_does_nothing_but_define():
     code = (
         "import random, sys, torch; a, b = torch.get_rng_state(), random.getstate();"
-        "import utils.data, utils.plotting, utils.training, utils.metrics;"
+        "import utils.comparison, utils.detection, utils.interpret, utils.weights;"
         "assert torch.equal(a, torch.get_rng_state()) and b == random.getstate();"
-        "assert torch.get_default_dtype() == torch.float32 and 'skimage.data' not in sys.modules"
+        "assert torch.get_default_dtype() == torch.float32 and 'skimage.data' not in "
+        "sys.modules"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ})
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ}
+    )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

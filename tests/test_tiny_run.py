@@ -1,4 +1,4 @@
-"""The tiny run: overrides arrive, mistakes in them are named, one error does not become a wall of them."""
+"""The tiny run: overrides arrive, and mistakes in them are named."""
 
 import os
 import shutil
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import sample
 
-from utils.ipynb import save, tagged
+from utils.course.notebooks import save, tagged
 
 ROOT = Path(__file__).parent.parent
 FACTS = """import os
@@ -19,14 +19,27 @@ print(TERMS, *[os.path.basename(os.environ.get(name, "unset")) for name in names
 
 
 def pytest_in(root, *options):
-    """Run the notebooks of the course at `root`; return the exit code and what was printed."""
+    """Run the notebooks below `root`; return the exit code, and what was printed."""
     for name in ("conftest.py", "pyproject.toml"):
         shutil.copy(ROOT / name, root)
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--color=no", "--nbval-lax"]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-p",
+        "no:cacheprovider",
+        "--color=no",
+        "--nbval-lax",
+    ]
     done = subprocess.run(
         [*command, "--nbval-current-env", *options, "01-ANN"],
         cwd=root,
-        env={**os.environ, "CV_MIRROR": "mirror", "CV_DATA": "mine", "OMP_NUM_THREADS": "7"},
+        env={
+            **os.environ,
+            "CV_MIRROR": "mirror",
+            "CV_DATA": "mine",
+            "OMP_NUM_THREADS": "7",
+        },
         capture_output=True,
         text=True,
     )
@@ -34,7 +47,7 @@ def pytest_in(root, *options):
 
 
 def facts_course(root, said):
-    """A course whose notebook prints its parameter and its environment, and has printed `said`."""
+    """A notebook that prints its parameter and environment, and has printed `said`."""
     nb = sample.notebook()
     stored = sample.output("stream", name="stdout", text=f"{said}\n")
     nb.cells.insert(3, sample.code(FACTS, "nbval-check-output", outputs=[stored]))
@@ -58,7 +71,9 @@ def test_the_full_run_changes_neither_parameters_nor_data(tmp_path, monkeypatch)
 def test_cells_below_an_error_are_skipped_and_those_below_a_difference_run(tmp_path):
     nb = sample.notebook()
     answer = sample.output("stream", name="stdout", text="4\n")
-    nb.cells.insert(3, sample.code("print(TERMS)", "nbval-check-output", outputs=[answer]))
+    nb.cells.insert(
+        3, sample.code("print(TERMS)", "nbval-check-output", outputs=[answer])
+    )
     nb.cells.insert(-7, sample.code("1 / 0"))
     sample.course(tmp_path, sample.as_if_run(nb))
     code, printed = pytest_in(tmp_path)
@@ -78,7 +93,8 @@ def test_mistakes_in_the_overrides_stop_the_run(tmp_path):
     code, printed = pytest_in(tmp_path)
     assert code == pytest.ExitCode.INTERRUPTED
     for sentence in (
-        "01-ANN/01_adding: tests/tiny.toml overrides TERM, which its parameters cell does not declare",
+        "01-ANN/01_adding: tests/tiny.toml overrides TERM, which its parameters cell "
+        "does not declare",
         '01-ANN/02_untabled: add a table ["01-ANN/02_untabled"] to tests/tiny.toml',
         "01-ANN/03_unmarked: exactly one code cell must be tagged `parameters`, not 0",
     ):
@@ -92,4 +108,7 @@ def test_a_table_for_no_notebook_stops_the_run(tmp_path):
         file.write('["01-ANN/02_gone"]\n')
     code, printed = pytest_in(tmp_path)
     assert code == pytest.ExitCode.USAGE_ERROR
-    assert printed == "ERROR: tests/tiny.toml has a table for 01-ANN/02_gone, which is no notebook\n\n"
+    assert (
+        printed == "ERROR: tests/tiny.toml has a table for 01-ANN/02_gone, which is no "
+        "notebook\n\n"
+    )

@@ -1,31 +1,48 @@
 import math
+import os
 import re
+from functools import partial
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
-from torch.utils.data import BatchSampler, DataLoader
+from torch.optim.lr_scheduler import (
+    CosineAnnealingLR,
+    OneCycleLR,
+    ReduceLROnPlateau,
+    StepLR,
+)
+from torch.utils.data import DataLoader, Subset, TensorDataset
 from torch.utils.data.distributed import DistributedSampler
 
-from utils.loading import ImageSet, make_loader
+from utils.data import ImageSet, make_loader
 from utils.metrics import accuracy
 from utils.training import History, evaluate, fit, predict, train_one_epoch
 
 CPU = torch.device("cpu")
+LEARN = {"loss_fn": F.cross_entropy, "device": CPU}
 
 
 def random_set(n=50, seed=0):
     generator = torch.Generator().manual_seed(seed)
     images = torch.randint(0, 256, (n, 1, 4, 4), dtype=torch.uint8, generator=generator)
-    return ImageSet(images, torch.randint(0, 3, (n,), generator=generator), ["a", "b", "c"])
+    return ImageSet(
+        images, torch.randint(0, 3, (n,), generator=generator), ["a", "b", "c"]
+    )
 
 
 def build(seed=0, lr=0.05):
     """A network in which everything that can break a resumed run is at work."""
     torch.manual_seed(seed)
     model = nn.Sequential(
-        nn.Flatten(), nn.Linear(16, 12), nn.BatchNorm1d(12), nn.ReLU(), nn.Dropout(0.3), nn.Linear(12, 3)
+        nn.Flatten(),
+        nn.Linear(16, 12),
+        nn.BatchNorm1d(12),
+        nn.ReLU(),
+        nn.Dropout(0.3),
+        nn.Linear(12, 3),
     )
     optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9)
     return model, optimizer
@@ -33,9 +50,16 @@ def build(seed=0, lr=0.05):
 
 def run(epochs, *, checkpoint=None, schedule=True, val=True, **options):
     model, optimizer = build()
-    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 40) if schedule else None
-    train, test = make_loader(random_set(), 8, shuffle=True, seed=1), make_loader(random_set(21, 1), 8)
-    options = {"loss_fn": F.cross_entropy, "metrics": {"accuracy": accuracy}, "verbose": False} | options
+    scheduler = CosineAnnealingLR(optimizer, 40) if schedule else None
+    train, test = (
+        make_loader(random_set(), 8, shuffle=True, seed=1),
+        make_loader(random_set(21, 1), 8),
+    )
+    options = {
+        "loss_fn": F.cross_entropy,
+        "metrics": {"accuracy": accuracy},
+        "verbose": False,
+    } | options
     history = fit(
         model,
         train,
@@ -51,12 +75,17 @@ def run(epochs, *, checkpoint=None, schedule=True, val=True, **options):
 
 
 def numbers(history):
-    return [{key: value for key, value in row.items() if key != "seconds"} for row in history.rows]
+    return [
+        {key: value for key, value in row.items() if key != "seconds"}
+        for row in history.rows
+    ]
 
 
 def equal_weights(one, other):
     other = other.state_dict()
-    return all(torch.equal(value, other[key]) for key, value in one.state_dict().items())
+    return all(
+        torch.equal(value, other[key]) for key, value in one.state_dict().items()
+    )
 
 
 def test_evaluate_weights_the_short_batch_by_its_size():
@@ -72,17 +101,22 @@ def test_evaluate_weights_the_short_batch_by_its_size():
     )
     with torch.inference_mode():
         logits = model.eval()(dataset.images / 255)
-    assert measured["loss"] == pytest.approx(F.cross_entropy(logits, dataset.labels).item(), rel=1e-6)
-    assert measured["accuracy"] == pytest.approx((logits.argmax(1) == dataset.labels).double().mean().item())
+    assert measured["loss"] == pytest.approx(
+        F.cross_entropy(logits, dataset.labels).item(), rel=1e-6
+    )
+    assert measured["accuracy"] == pytest.approx(
+        (logits.argmax(1) == dataset.labels).double().mean().item()
+    )
 
 
 def test_modes_are_set_whatever_they_were():
     model, optimizer = build()
     modes = []
     model.register_forward_pre_hook(lambda module, _: modes.append(module.training))
-    options = {"loss_fn": F.cross_entropy, "device": CPU}
-    train_one_epoch(model.eval(), make_loader(random_set(8), 4), optimizer=optimizer, **options)
-    evaluate(model.train(), make_loader(random_set(8), 4), **options)
+    train_one_epoch(
+        model.eval(), make_loader(random_set(8), 4), optimizer=optimizer, **LEARN
+    )
+    evaluate(model.train(), make_loader(random_set(8), 4), **LEARN)
     predict(model.train(), make_loader(random_set(8), 4), device=CPU)
     assert modes == [True] * 2 + [False] * 4
 
@@ -92,7 +126,7 @@ def test_fit_trains_in_training_mode_in_every_epoch():
     modes = []
     model.register_forward_pre_hook(lambda module, _: modes.append(module.training))
     loaders = make_loader(random_set(8), 4, shuffle=True), make_loader(random_set(4), 4)
-    fit(model, *loaders, epochs=3, loss_fn=F.cross_entropy, optimizer=optimizer, device=CPU, verbose=False)
+    fit(model, *loaders, epochs=3, optimizer=optimizer, verbose=False, **LEARN)
     assert modes == [True, True, False] * 3
     assert not model.training
 
@@ -100,9 +134,11 @@ def test_fit_trains_in_training_mode_in_every_epoch():
 def test_evaluation_changes_nothing_and_keeps_no_graph():
     model, _ = build()
     before = {key: value.clone() for key, value in model.state_dict().items()}
-    evaluate(model, make_loader(random_set(), 8), loss_fn=F.cross_entropy, device=CPU)
+    evaluate(model, make_loader(random_set(), 8), **LEARN)
     outputs, labels = predict(model, make_loader(random_set(), 8), device=CPU)
-    assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
+    assert all(
+        torch.equal(before[key], value) for key, value in model.state_dict().items()
+    )
     assert not outputs.requires_grad
     assert (outputs.shape, outputs.dtype) == ((50, 3), torch.float32)
     assert torch.equal(labels, random_set().labels)
@@ -113,31 +149,44 @@ def test_a_step_is_torchs_own():
     twin, twin_optimizer = build()
     loader = make_loader(random_set(20), 8)
     torch.manual_seed(5)
+    steps, total = [], 0.0
     means = train_one_epoch(
-        model, loader, loss_fn=F.cross_entropy, optimizer=optimizer, device=CPU, amp=False
+        model, loader, optimizer=optimizer, amp=False, on_step=steps.append, **LEARN
     )
     torch.manual_seed(5)
-    total = 0.0
+    losses = []
     twin.train()
     for images, labels in loader:
         twin_optimizer.zero_grad()
         loss = F.cross_entropy(twin(images), labels)
         loss.backward()
         twin_optimizer.step()
-        total += loss.item() * len(labels)
+        losses.append(loss.item())
+        total += losses[-1] * len(labels)
     assert equal_weights(model, twin)
+    assert steps == losses  # what is called at each step gets its loss
     assert means["loss"] == pytest.approx(total / 20, rel=1e-12)
 
 
 def test_history_has_a_row_an_epoch(capsys):
     _, history = run(3, verbose=True)
-    keys = ["epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "lr", "seconds"]
+    keys = [
+        "epoch",
+        "train_loss",
+        "train_accuracy",
+        "val_loss",
+        "val_accuracy",
+        "lr",
+        "seconds",
+    ]
     assert [list(row) for row in history.rows] == [keys] * 3
     assert [row["epoch"] for row in history.rows] == [1, 2, 3]
     assert history.last() is history.rows[-1]
     assert history.to_frame().shape == (3, 6)
     lines = capsys.readouterr().out.strip().splitlines()
-    assert len(lines) == 3 and re.match(r"epoch 1/3  train loss \d\.\d+ .* val accuracy \d\.\d+ ", lines[0])
+    assert len(lines) == 3 and re.match(
+        r"epoch 1/3  train loss \d\.\d+ .* val accuracy \d\.\d+ ", lines[0]
+    )
 
 
 def test_history_plots_itself():
@@ -155,39 +204,17 @@ def test_without_validation_there_are_no_validation_numbers():
 
 def test_scheduler_steps_with_the_optimiser_and_plateau_with_the_epoch():
     _, history = run(2)  # 7 steps an epoch of a cosine over 40
-    assert history.last()["lr"] == pytest.approx(0.05 * (1 + math.cos(math.pi * 14 / 40)) / 2)
-    model, optimizer = build()
-    plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, patience=0, threshold=1e9)
-    loaders = make_loader(random_set(8), 4, shuffle=True), make_loader(random_set(4), 4)
-    history = fit(
-        model,
-        *loaders,
-        epochs=3,
-        loss_fn=F.cross_entropy,
-        optimizer=optimizer,
-        scheduler=plateau,
-        device=CPU,
-        verbose=False,
+    assert history.last()["lr"] == pytest.approx(
+        0.05 * (1 + math.cos(math.pi * 14 / 40)) / 2
     )
+    model, optimizer = build()
+    plateau = ReduceLROnPlateau(optimizer, patience=0, threshold=1e9)
+    loaders = make_loader(random_set(8), 4, shuffle=True), make_loader(random_set(4), 4)
+    options = {"optimizer": optimizer, "scheduler": plateau, "verbose": False}
+    history = fit(model, *loaders, epochs=3, **options, **LEARN)
     assert [row["lr"] for row in history.rows] == pytest.approx(
         [0.005, 0.0005, 0.00005]
     )  # each epoch misses the threshold
-
-
-def test_a_plateau_needs_validation():
-    model, optimizer = build()
-    plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer)
-    with pytest.raises(ValueError, match="ReduceLROnPlateau"):
-        fit(
-            model,
-            make_loader(random_set(8), 4, shuffle=True),
-            None,
-            epochs=1,
-            loss_fn=F.cross_entropy,
-            optimizer=optimizer,
-            scheduler=plateau,
-            device=CPU,
-        )
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
@@ -201,9 +228,14 @@ def test_a_loss_that_is_not_finite_names_the_step_and_spares_the_weights(bad):
         return F.cross_entropy(outputs, labels) * (bad if len(calls) == 10 else 1)
 
     loader = make_loader(random_set(), 8, shuffle=True)
-    with pytest.raises(FloatingPointError, match=r"epoch 2: the loss is (nan|inf) at step 3 of 7"):
-        fit(model, loader, None, epochs=3, loss_fn=loss_fn, optimizer=optimizer, device=CPU, verbose=False)
-    assert all(torch.equal(before[key], value) for key, value in model.named_parameters())
+    with pytest.raises(
+        FloatingPointError, match=r"epoch 2: the loss is (nan|inf) at step 3 of 7"
+    ):
+        options = LEARN | {"loss_fn": loss_fn, "optimizer": optimizer}
+        fit(model, loader, None, epochs=3, verbose=False, **options)
+    assert all(
+        torch.equal(before[key], value) for key, value in model.named_parameters()
+    )
 
 
 def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(tmp_path):
@@ -225,64 +257,318 @@ def test_a_finished_run_is_not_trained_again(tmp_path, capsys):
         run(1, checkpoint=tmp_path / "a" / "run.pt")
 
 
-def test_a_damaged_or_foreign_checkpoint_is_named(tmp_path):
+def test_a_damaged_checkpoint_is_named(tmp_path):
     path = tmp_path / "run.pt"
     run(1, checkpoint=path)
-    with pytest.raises(RuntimeError, match="with a scheduler"):
-        run(2, checkpoint=path, schedule=False)
     whole = path.read_bytes()
-    path.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(RuntimeError, match="delete it"):
-        run(2, checkpoint=path)
-    torch.save({"evil": print}, path)
-    with pytest.raises(RuntimeError, match="delete it"):
-        run(2, checkpoint=path)
+    changed = bytearray(whole)
+    changed[len(whole) // 2] ^= 1  # among the weights, which would load all the same
+    for content in (whole[: len(whole) // 2], bytes(changed), b"", b"a text"):
+        path.write_bytes(content)
+        with pytest.raises(RuntimeError, match=f"{path} is not a readable.*delete it"):
+            run(2, checkpoint=path)
+    with pytest.raises(RuntimeError, match="is a folder"):
+        run(2, checkpoint=tmp_path)
 
 
-def test_an_interrupted_save_leaves_the_last_checkpoint(tmp_path, monkeypatch):
+def test_a_file_of_torch_that_fit_did_not_write_is_no_checkpoint(tmp_path):
     path = tmp_path / "run.pt"
+    weights = build()[0].state_dict()
+    for content in (weights, {"model": {}, "rows": []}, [1], {"evil": print}):
+        torch.save(content, path)
+        with pytest.raises(RuntimeError, match="no checkpoint that `fit` wrote"):
+            run(1, checkpoint=path)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_a_full_disk_is_named_and_leaves_the_last_checkpoint(tmp_path):
+    path = tmp_path / "run.pt"
+    (tmp_path / "run.pt.part").symlink_to("/dev/full")  # a file on a disk that is full
+    with pytest.raises(OSError, match=f"{path} .*free some disk space.*no earlier one"):
+        run(1, checkpoint=path)
     run(1, checkpoint=path)
-    whole, save = path.read_bytes(), torch.save
-
-    def die_half_way(content, file):
-        save(content, file)
-        raise OSError("No space left on device")
-
-    monkeypatch.setattr(torch, "save", die_half_way)
-    with pytest.raises(OSError, match="No space"):
+    whole = path.read_bytes()
+    (tmp_path / "run.pt.part").symlink_to("/dev/full")
+    with pytest.raises(OSError, match=f"{path} .*free some disk.*the last one is kept"):
         run(2, checkpoint=path)
     assert path.read_bytes() == whole and list(tmp_path.iterdir()) == [path]
 
 
-def test_impossible_requests_are_refused():
-    with pytest.raises(ValueError, match="at least 1"):
-        run(0)
+def test_a_place_where_nothing_can_be_written_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="cannot write the checkpoint .*run.pt"):
+        run(1, checkpoint=tmp_path / "file" / "run.pt")
+
+
+def start(
+    path,
+    epochs,
+    *,
+    seed=0,
+    width=12,
+    optimizer=torch.optim.SGD,
+    scheduler=None,
+    order=0,
+    train=None,
+    batch_size=8,
+    val=None,
+    **options,
+):
+    """Run as a reader does, who runs all cells again after a change."""
+    torch.manual_seed(seed)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(16, width), nn.Linear(width, 3))
+    optimizer = optimizer(model.parameters(), lr=options.pop("lr", 0.05))
+    options = LEARN | {"optimizer": optimizer, "verbose": False} | options
+    if scheduler:
+        options["scheduler"] = scheduler(optimizer)
+    loader = make_loader(train or random_set(16), batch_size, shuffle=True, seed=order)
+    return fit(model, loader, val, epochs=epochs, checkpoint=path, **options)
+
+
+def of_tensors(dataset):
+    """The same as a set of PyTorch's."""
+    return TensorDataset(dataset.images / 255, dataset.labels)
+
+
+SGD, STEP = torch.optim.SGD, partial(StepLR, step_size=1)
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "difference"),
+    [
+        ({}, {"lr": 0.1}, "lr was 0.05 and is 0.1;"),
+        (
+            {"scheduler": STEP},
+            {"scheduler": STEP, "lr": 0.1},
+            "initial_lr was 0.05 and is 0.1;",
+        ),
+        ({}, {"seed": 1}, "torch's seed was 0 and is 1;"),
+        ({}, {"order": 1}, "loader's seed was 0 and is 1;"),
+        ({}, {"batch_size": 4}, "batch size was 8 and is 4;"),
+        ({}, {"train": random_set(16, seed=1)}, "training set's checksum was"),
+        ({}, {"train": random_set(24)}, "batches an epoch was 2 and is 3;"),
+        (
+            {"train": Subset(random_set(24), range(16))},
+            {"train": Subset(random_set(24), range(8, 24))},
+            "training set's checksum was",
+        ),
+        (
+            {"train": Subset(random_set(24), range(16))},
+            {"train": Subset(random_set(24, seed=1), range(16))},
+            "training set's checksum was",
+        ),
+        (
+            {"train": of_tensors(random_set(16))},
+            {"train": of_tensors(random_set(16, seed=1))},
+            "training set's checksum was",
+        ),
+        ({"lr": np.float64(0.05)}, {"lr": np.float64(0.1)}, "lr was 0.05 and is 0.1;"),
+        ({}, {"optimizer": torch.optim.Adam}, "optimizer was SGD and is Adam;"),
+        ({"optimizer": torch.optim.Adam}, {}, "optimizer was Adam and is SGD;"),
+        ({}, {"optimizer": partial(SGD, momentum=0.9)}, "momentum was 0 and is 0.9;"),
+        ({}, {"scheduler": STEP}, "scheduler was None and is StepLR;"),
+        (
+            {"scheduler": STEP},
+            {"scheduler": partial(CosineAnnealingLR, T_max=9)},
+            "scheduler was StepLR and is CosineAnnealingLR;",
+        ),
+        ({}, {"width": 10}, r"1.weight was \[12, 16\] and is \[10, 16\];"),
+        ({}, {"loss_fn": F.multi_margin_loss}, "was cross_entropy and is multi_margin"),
+        ({}, {"metrics": {"a": accuracy}}, r"was \['loss'\] and is \['a', 'loss'\];"),
+        ({}, {"val": make_loader(random_set(8), 8)}, "validation was False and is"),
+        ({}, {"amp": False}, "amp was True and is False;"),
+    ],
+)
+def test_a_checkpoint_of_another_run_is_refused_with_what_differs(
+    tmp_path, first, then, difference
+):
+    path = tmp_path / "run.pt"
+    start(path, 1, **first)
+    whole = path.read_bytes()
+    with pytest.raises(RuntimeError, match=f"{path} is of another run: .*{difference}"):
+        start(path, 2, **then)
+    assert path.read_bytes() == whole
+    assert len(start(path, 2, **first).rows) == 2  # goes on as it was
+
+
+@pytest.mark.parametrize(
+    "scheduler",
+    [
+        None,
+        partial(OneCycleLR, max_lr=0.1, total_steps=90),  # moves the momentum too
+        partial(ReduceLROnPlateau, patience=0, threshold=1e9),
+    ],
+)
+def test_a_cell_that_was_interrupted_goes_on_when_it_is_run_again(tmp_path, scheduler):
+    """With the objects of the first run, which are in the middle of an epoch."""
+
+    def train(path, *stops):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Flatten(), nn.Linear(16, 3))
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
+        options = {"optimizer": optimizer, "verbose": False, "checkpoint": path}
+        if scheduler:
+            options["scheduler"] = scheduler(optimizer)
+        loaders = (
+            make_loader(random_set(16), 4, shuffle=True),
+            make_loader(random_set(4, 1), 4),
+        )
+        calls = []
+
+        def loss_fn(outputs, labels):
+            calls.append(len(labels))
+            if len(calls) in stops:
+                raise KeyboardInterrupt
+            return F.cross_entropy(outputs, labels)
+
+        options |= {"loss_fn": loss_fn, "device": CPU}
+        for _ in stops:
+            with pytest.raises(KeyboardInterrupt):
+                fit(model, *loaders, epochs=4, **options)
+        history = fit(model, *loaders, epochs=4, **options)
+        return model, numbers(history)
+
+    # an epoch has 4 steps of training and 1 of validation
+    model, rows = train(tmp_path / "run.pt", 8, 14)
+    whole_model, whole = train(None)
+    assert rows == whole and equal_weights(model, whole_model)
+
+
+def test_a_run_may_go_on_for_longer_and_start_again_from_its_first_settings(tmp_path):
+    path = tmp_path / "run.pt"
+    plateau = partial(ReduceLROnPlateau, patience=0, threshold=1e9)
+    options = {"scheduler": plateau, "val": make_loader(random_set(8), 8)}
+    for epochs in (1, 2, 3):  # each time with a new optimiser at the first rate
+        rates = [row["lr"] for row in start(path, epochs, **options).rows]
+    assert rates == pytest.approx([0.005, 0.0005, 0.00005])
+
+
+def test_a_loader_without_a_batch_is_refused():
     model, optimizer = build()
-    short = make_loader(random_set(3), 8, drop_last=True)
+    short = DataLoader(random_set(3), 8, drop_last=True)
     with pytest.raises(ValueError, match="no batch"):
-        train_one_epoch(model, short, loss_fn=F.cross_entropy, optimizer=optimizer, device=CPU)
+        train_one_epoch(model, short, optimizer=optimizer, **LEARN)
     with pytest.raises(ValueError, match="no batch"):
-        evaluate(model, short, loss_fn=F.cross_entropy, device=CPU)
+        evaluate(model, short, **LEARN)
+    with pytest.raises(ValueError, match="no batch"):
+        predict(model, short, device=CPU)
 
 
-def test_outputs_are_float32_also_from_bfloat16(monkeypatch):
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True}, raising=False)
-    model, _ = build()
-    seen = []
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"epochs": 0}, ValueError, "whole number, at least 1, got 0"),
+        ({"epochs": 2.5}, ValueError, "whole number, at least 1, got 2.5"),
+        ({"metrics": {"loss": accuracy}}, ValueError, "would overwrite the loss"),
+        ({"metrics": accuracy}, TypeError, "metrics must be a dict.*got function"),
+        ({"metrics": {"hit": lambda o, _: o}}, ValueError, r"hit must be one number"),
+        ({"metrics": {"hit": lambda o, _: None}}, TypeError, "hit must .*got NoneType"),
+        (
+            {"loss_fn": partial(F.cross_entropy, reduction="none")},
+            ValueError,
+            r"loss must be one number for a batch, got \[4\]",
+        ),
+        ({"loss_fn": lambda o, _: o.sum().item()}, ValueError, "loss has no gradient"),
+        ({"loss_fn": lambda o, _: o.detach().sum()}, ValueError, "has no gradient"),
+        ({"loss_fn": nn.CrossEntropyLoss}, TypeError, r"CrossEntropyLoss\(\)"),
+        ({"optimizer": build()[1]}, ValueError, "updates no trainable parameter"),
+        ({"optimizer": torch.optim.SGD}, TypeError, "expected an optimizer"),
+        ({"scheduler": StepLR(build()[1], 1)}, ValueError, "to another optimizer"),
+        (
+            {"scheduler": ReduceLROnPlateau(build()[1]), "val_loader": None},
+            ValueError,
+            "ReduceLROnPlateau follows the validation loss",
+        ),
+        (
+            {"train_loader": random_set(8), "checkpoint": "run.pt"},
+            TypeError,
+            "got the set itself .ImageSet.",
+        ),
+        ({"val_loader": random_set(8)}, TypeError, "got the set itself .ImageSet."),
+    ],
+)
+def test_fit_refuses_what_would_train_nothing_or_something_else(
+    options, error, message
+):
+    model, optimizer = build()
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    options = (
+        LEARN
+        | {
+            "train_loader": make_loader(random_set(8), 4, shuffle=True),
+            "val_loader": make_loader(random_set(4), 4),
+            "epochs": 1,
+            "optimizer": optimizer,
+            "verbose": False,
+        }
+        | options
+    )
+    with pytest.raises(error, match=message):
+        fit(model, **options)
+    for name, parameter in model.named_parameters():
+        # a metric is computed after the first step
+        assert torch.equal(parameter, before[name]) or "hit" in message
 
-    def loss_fn(outputs, labels):
+
+def test_a_model_whose_parameters_are_frozen_is_not_trained():
+    model, optimizer = build()
+    loader = make_loader(random_set(8), 4)
+    with pytest.raises(ValueError, match="updates no trainable parameter"):
+        train_one_epoch(
+            model.requires_grad_(False), loader, optimizer=optimizer, **LEARN
+        )
+    model[1].weight.requires_grad_()  # one is enough
+    train_one_epoch(model, loader, optimizer=optimizer, **LEARN)
+
+
+def test_evaluate_and_predict_refuse_what_they_cannot_measure():
+    model, loader = build()[0], make_loader(random_set(8), 4)
+    with pytest.raises(ValueError, match="would overwrite the loss"):
+        evaluate(model, loader, metrics={"loss": accuracy}, **LEARN)
+    with pytest.raises(TypeError, match="got the set itself"):
+        predict(model, random_set(8), device=CPU)
+    recurrent = nn.Sequential(nn.Flatten(), nn.LSTM(16, 3))
+    with pytest.raises(TypeError, match="must return one tensor, got tuple"):
+        predict(recurrent, loader, device=CPU)
+
+
+def test_a_device_may_be_named_and_batches_come_from_any_iterable():
+    model, optimizer = build()
+    batches = list(make_loader(random_set(8), 4))
+    options = {"loss_fn": F.cross_entropy, "optimizer": optimizer, "verbose": False}
+    history = fit(model, batches, batches, epochs=1, device="cpu", **options)
+    assert math.isfinite(history.last()["val_loss"])
+    assert predict(model, batches, device="cpu")[0].shape == (8, 3)
+
+
+def test_losses_metrics_and_predictions_see_float32_also_from_bfloat16(monkeypatch):
+    monkeypatch.setattr(
+        torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True}, raising=False
+    )
+    model, optimizer = build()
+    loader = make_loader(random_set(4), 4)
+    layers, seen = [], []
+    model[-1].register_forward_hook(
+        lambda module, inputs, output: layers.append(output.dtype)
+    )
+
+    def dtype(outputs, labels):
         seen.append(outputs.dtype)
         return F.cross_entropy(outputs, labels)
 
-    layers = []
-    model[1].register_forward_hook(lambda module, inputs, output: layers.append(output.dtype))
     for amp in (True, False):
-        evaluate(model, make_loader(random_set(4), 4), loss_fn=loss_fn, device=CPU, amp=amp)
-    assert seen == [torch.float32] * 2
-    assert layers == [torch.bfloat16, torch.float32]
+        options = {"loss_fn": dtype, "metrics": {"m": dtype}, "device": CPU, "amp": amp}
+        train_one_epoch(model, loader, optimizer=optimizer, **options)
+        evaluate(model, loader, **options)
+        seen.append(predict(model, loader, device=CPU, amp=amp)[0].dtype)
+        assert model[1].weight.grad.dtype == torch.float32
+    assert seen == [torch.float32] * 10
+    assert layers == [torch.bfloat16] * 3 + [torch.float32] * 3
 
 
-def test_progress_is_shown_unless_the_environment_or_the_caller_says_no(capsys, monkeypatch):
+def test_progress_is_shown_unless_the_environment_or_the_caller_says_no(
+    capsys, monkeypatch
+):
     monkeypatch.delenv("TQDM_DISABLE", raising=False)
     run(1, verbose=True)
     assert "7/7" in capsys.readouterr().err  # 7 steps an epoch
@@ -299,13 +585,10 @@ def test_an_empty_history_says_so():
 
 
 def test_a_sampler_that_is_shared_out_is_told_the_epoch():
-    sampler = DistributedSampler(random_set(16), num_replicas=1, rank=0)
-    loader = make_loader(random_set(16), 8)
-    loader = DataLoader(
-        loader.dataset, sampler=BatchSampler(sampler, 8, False), batch_size=None, collate_fn=loader.collate_fn
-    )
+    dataset = TensorDataset(torch.rand(16, 1, 4, 4), torch.zeros(16).long())
+    sampler = DistributedSampler(dataset, num_replicas=1, rank=0)
+    loader = DataLoader(dataset, 8, sampler=sampler)
     model, optimizer = build()
-    fit(
-        model, loader, None, epochs=3, loss_fn=F.cross_entropy, optimizer=optimizer, device=CPU, verbose=False
-    )
-    assert sampler.epoch == 3  # without which each epoch would repeat the first one's order
+    fit(model, loader, None, epochs=3, optimizer=optimizer, verbose=False, **LEARN)
+    # without which each epoch would repeat the first one's order
+    assert sampler.epoch == 3

@@ -1,1 +1,1 @@
-"""The shared package of the course: data, training, metrics, plotting. Import the module you need."""
+"""The shared package of the course: import from the module that you need."""

@@ -1,4 +1,7 @@
-"""Networks that more than one chapter uses; each was written out in the notebook that its docstring names."""
+"""Networks that more than one chapter uses.
+
+Each was written out in the notebook that its docstring names.
+"""
 
 import torch
 from torch import nn
@@ -12,9 +15,16 @@ def fashion_mlp(hidden: int = 1000) -> nn.Sequential:
         hidden: Units in the hidden layer.
 
     Returns:
-        From images [B, 1, 28, 28] to logits [B, 10]; 795,010 parameters with 1,000 hidden units.
+        From images [B, 1, 28, 28] to logits [B, 10]; 795,010 parameters with 1,000
+        hidden units.
+
+    Raises:
+        ValueError: If `hidden` is less than 1.
     """
-    return nn.Sequential(nn.Flatten(), nn.Linear(28 * 28, hidden), nn.ReLU(), nn.Linear(hidden, 10))
+    _at_least(1, hidden=hidden)
+    return nn.Sequential(
+        nn.Flatten(), nn.Linear(28 * 28, hidden), nn.ReLU(), nn.Linear(hidden, 10)
+    )
 
 
 def conv_block(in_channels: int, out_channels: int) -> nn.Sequential:
@@ -25,9 +35,13 @@ def conv_block(in_channels: int, out_channels: int) -> nn.Sequential:
         out_channels: Channels that go out.
 
     Returns:
-        From [B, in_channels, H, W] to [B, out_channels, H, W]. The convolution has no bias: batch
-        normalisation subtracts the mean, and any bias with it.
+        From [B, in_channels, H, W] to [B, out_channels, H, W]. The convolution has no
+        bias: batch normalisation subtracts the mean, and any bias with it.
+
+    Raises:
+        ValueError: If a number of channels is less than 1.
     """
+    _at_least(1, in_channels=in_channels, out_channels=out_channels)
     return nn.Sequential(
         nn.Conv2d(in_channels, out_channels, kernel_size=3, padding=1, bias=False),
         nn.BatchNorm2d(out_channels),
@@ -43,8 +57,13 @@ def fashion_cnn(hidden: int = 82, dropout: float = 0.3) -> nn.Sequential:
         dropout: Probability of a hidden unit to be zeroed in training.
 
     Returns:
-        From images [B, 1, 28, 28] to logits [B, 10]; 792,816 parameters with 82 hidden units.
+        From images [B, 1, 28, 28] to logits [B, 10]; 792,816 parameters with 82 hidden
+        units.
+
+    Raises:
+        ValueError: If `hidden` is less than 1, or `dropout` is no probability.
     """
+    _at_least(1, hidden=hidden)
     return nn.Sequential(
         conv_block(1, 32),
         nn.MaxPool2d(2),  # [B, 32, 14, 14]
@@ -64,16 +83,19 @@ def fashion_cnn(hidden: int = 82, dropout: float = 0.3) -> nn.Sequential:
 class ResidualBlock(nn.Module):
     """Two 3x3 convolutions that add a correction to what comes in (notebook 3.10).
 
-    The parameters have the names of torchvision's `BasicBlock`: the state of one loads into the other.
+    The parameters have the names of torchvision's `BasicBlock`: the state of one loads
+    into the other.
 
     Args:
         channels: That come in and go out.
 
-    Source: He, Zhang, Ren, Sun, *Deep residual learning for image recognition*, 2016, figure 2.
+    Source: He, Zhang, Ren, Sun, *Deep residual learning for image recognition*, 2016,
+    figure 2.
     """
 
     def __init__(self, channels: int) -> None:
         """See the class."""
+        _at_least(1, channels=channels)
         super().__init__()
         self.conv1 = nn.Conv2d(channels, channels, kernel_size=3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(channels)
@@ -104,28 +126,40 @@ class Scale(nn.Module):
 
 
 def _halved(in_channels: int, out_channels: int) -> list[nn.Module]:
-    """Return a 3x3 convolution, max pooling that halves the sides, batch normalisation and ReLU."""
-    convolution = nn.Conv2d(in_channels, out_channels, kernel_size=3, padding=1, bias=False)
+    """Return the layers of a convolution whose output has half the sides."""
+    convolution = nn.Conv2d(
+        in_channels, out_channels, kernel_size=3, padding=1, bias=False
+    )
     return [convolution, nn.MaxPool2d(2), nn.BatchNorm2d(out_channels), nn.ReLU()]
 
 
-def small_resnet(width: int = 48, classes: int = 10, *, scale: float = 0.125) -> nn.Sequential:
-    """Return the residual network of notebook 3.10, for small colour pictures.
+def small_resnet(
+    width: int = 48, classes: int = 10, *, scale: float = 0.125
+) -> nn.Sequential:
+    """Return the residual network of notebook 3.10, for small colour images.
 
     Args:
-        width: The first convolution has half as many channels, the two blocks have 2 and 4 times as many.
+        width: The first convolution has half as many channels, the two blocks have 2
+            and 4 times as many.
         classes: Logits.
         scale: The logits are multiplied by it.
 
     Returns:
-        From images [B, 3, H, W], H and W multiples of 8, to logits [B, classes]; 1,020,922 parameters with
-        width 48 and 10 classes.
+        From images [B, 3, H, W], H and W multiples of 8, to logits [B, classes];
+        1,020,922 parameters with width 48 and 10 classes.
 
-    Source: Page, *How to train your ResNet*, 2018, whose network it follows in half the resolution.
+    Raises:
+        ValueError: If `width` is less than 2 or `classes` less than 1.
+
+    Source: Page, *How to train your ResNet*, 2018, whose network it follows in half the
+    resolution.
     """
+    _at_least(2, width=width)
+    _at_least(1, classes=classes)
     stem = width // 2
     return nn.Sequential(
-        nn.Conv2d(3, stem, kernel_size=4, stride=2, padding=1, bias=False),  # [B, width / 2, H / 2, W / 2]
+        # [B, width / 2, H / 2, W / 2]
+        nn.Conv2d(3, stem, kernel_size=4, stride=2, padding=1, bias=False),
         nn.BatchNorm2d(stem),
         nn.ReLU(),
         *_halved(stem, 2 * width),  # [B, 2 width, H / 4, W / 4]
@@ -137,3 +171,10 @@ def small_resnet(width: int = 48, classes: int = 10, *, scale: float = 0.125) ->
         nn.Linear(4 * width, classes),
         Scale(scale),
     )
+
+
+def _at_least(least: int, **numbers: int) -> None:
+    """Refuse layers of no units: PyTorch builds them, and they ignore their input."""
+    for name, number in numbers.items():
+        if number < least:
+            raise ValueError(f"{name} must be at least {least}, got {number}")

@@ -1,0 +1,1 @@
+"""What makes the course, and no reader imports: runs, pages, tables, badges."""

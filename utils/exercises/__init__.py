@@ -1,0 +1,1 @@
+"""Exercises with a check that names the mistake."""
