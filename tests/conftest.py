@@ -3,7 +3,13 @@
 from pathlib import Path
 
 import pytest
-from fetch_helpers import empty_mirror, running_server, temporary_course, wheel_shop
+from fetch_helpers import (
+    empty_mirror,
+    forget_proxies,
+    running_server,
+    temporary_course,
+    wheel_shop,
+)
 
 
 @pytest.fixture
@@ -43,6 +49,7 @@ def data_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     for name in ("http_proxy", "https_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")  # nobody listens there
+    forget_proxies(monkeypatch)
     return folder
 
 

@@ -245,6 +245,11 @@ def running_server() -> Iterator[Server]:
         thread.join()
 
 
+def forget_proxies(monkeypatch) -> None:
+    """Let urllib read the proxies anew: it keeps those of its first request."""
+    monkeypatch.setattr("urllib.request._opener", None)
+
+
 def described(path: Path) -> dict:
     """Return what the catalog says of an archive."""
     content = path.read_bytes()

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import h5py
 import pytest
 import torch
-from fetch_helpers import wheel_shop
+from fetch_helpers import forget_proxies, wheel_shop
 from skimage import data
 from torch import nn
 from torch.nn import functional as F
@@ -108,6 +108,7 @@ def cache(tmp_path, monkeypatch):
     for name in ("http_proxy", "https_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9/")
     monkeypatch.setenv("no_proxy", "127.0.0.1")
+    forget_proxies(monkeypatch)
     folder = tmp_path / "torch" / "hub" / "checkpoints"
     folder.mkdir(parents=True)
     return folder
