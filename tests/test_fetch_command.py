@@ -67,6 +67,17 @@ def test_get_and_verify(course, server, capsys):
     assert "Did you mean 'digits'" in capsys.readouterr().err
 
 
+def test_verify_fails_whatever_the_last_set_is(course, server, monkeypatch):
+    course.describe(server.source)
+    problems = {"digits": ["a file is missing"], "others": []}
+    monkeypatch.setattr("utils.fetch.__main__.entry_of", lambda name: name)
+    monkeypatch.setattr(
+        "utils.fetch.__main__._verify", lambda name: int(bool(problems[name]))
+    )
+    assert main(["verify", "digits", "others"]) == 1
+    assert main(["verify", "others", "others"]) == 0
+
+
 def test_get_goes_on_after_a_name_that_is_wrong(course, server, capsys):
     course.describe(server.source)
     assert main(["get", "fingers", "digits"]) == 1
