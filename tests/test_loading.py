@@ -483,3 +483,9 @@ def test_each_process_gets_its_own_share_and_the_seed_its_order(monkeypatch, shu
     assert first == again and (first != other) == shuffle
     if not shuffle:  # as in a measurement: none is left out and none comes twice
         assert shares(1, n=7) == [[0, 2, 4, 6], [1, 3, 5]]
+
+
+def test_one_example_of_an_uneven_set_is_of_the_frequent_class():
+    images = torch.zeros(5, 1, 2, 2, dtype=torch.uint8)
+    uneven = ImageSet(images, torch.tensor([0, 1, 1, 1, 1]), ["rare", "frequent"])
+    assert [take(uneven, 1, seed=seed).labels.item() for seed in range(5)] == [1] * 5
