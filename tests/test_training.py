@@ -96,9 +96,10 @@ def test_evaluate_weights_the_short_batch_by_its_size():
         make_loader(dataset, 8),
         loss_fn=F.cross_entropy,
         device=CPU,
-        metrics={"accuracy": accuracy},
+        metrics={"accuracy": accuracy, "one": lambda outputs, labels: 1},
         amp=False,
     )
+    assert measured["one"] == 1
     with torch.inference_mode():
         logits = model.eval()(dataset.images / 255)
     assert measured["loss"] == pytest.approx(
@@ -198,7 +199,8 @@ def test_history_plots_itself():
 
 
 def test_without_validation_there_are_no_validation_numbers():
-    _, history = run(1, val=False)
+    model, history = run(1, val=False)
+    assert not model.training
     assert not [key for key in history.last() if key.startswith("val")]
 
 
@@ -325,6 +327,13 @@ def start(
     return fit(model, loader, val, epochs=epochs, checkpoint=path, **options)
 
 
+def with_part(name):
+    """The set of `start`, with the images or the labels of another."""
+    dataset, other = random_set(16), random_set(16, seed=1)
+    setattr(dataset, name, getattr(other, name))
+    return dataset
+
+
 def of_tensors(dataset):
     """The same as a set of PyTorch's."""
     return TensorDataset(dataset.images / 255, dataset.labels)
@@ -345,7 +354,8 @@ SGD, STEP = torch.optim.SGD, partial(StepLR, step_size=1)
         ({}, {"seed": 1}, "torch's seed was 0 and is 1;"),
         ({}, {"order": 1}, "loader's seed was 0 and is 1;"),
         ({}, {"batch_size": 4}, "batch size was 8 and is 4;"),
-        ({}, {"train": random_set(16, seed=1)}, "training set's checksum was"),
+        ({}, {"train": with_part("images")}, "training set's checksum was"),
+        ({}, {"train": with_part("labels")}, "training set's checksum was"),
         ({}, {"train": random_set(24)}, "batches an epoch was 2 and is 3;"),
         (
             {"train": Subset(random_set(24), range(16))},
@@ -434,13 +444,17 @@ def test_a_cell_that_was_interrupted_goes_on_when_it_is_run_again(tmp_path, sche
     assert rows == whole and equal_weights(model, whole_model)
 
 
-def test_a_run_may_go_on_for_longer_and_start_again_from_its_first_settings(tmp_path):
-    path = tmp_path / "run.pt"
-    plateau = partial(ReduceLROnPlateau, patience=0, threshold=1e9)
-    options = {"scheduler": plateau, "val": make_loader(random_set(8), 8)}
-    for epochs in (1, 2, 3):  # each time with a new optimiser at the first rate
-        rates = [row["lr"] for row in start(path, epochs, **options).rows]
-    assert rates == pytest.approx([0.005, 0.0005, 0.00005])
+def test_a_run_goes_on_with_its_optimiser_or_with_a_new_one_like_it(tmp_path):
+    loaders = make_loader(random_set(), 8, shuffle=True), make_loader(random_set(8), 8)
+    options = {"checkpoint": tmp_path / "run.pt", "verbose": False, **LEARN}
+    for epochs in (1, 2, 3, 4):
+        if epochs != 2:  # a new one, at the first rate
+            model, optimizer = build()
+            plateau = ReduceLROnPlateau(optimizer, patience=0, threshold=1e9)
+        options |= {"optimizer": optimizer, "scheduler": plateau}
+        history = fit(model, *loaders, epochs=epochs, **options)
+    rates = [row["lr"] for row in history.rows]
+    assert rates == pytest.approx([5e-3, 5e-4, 5e-5, 5e-6])
 
 
 def test_a_loader_without_a_batch_is_refused():

@@ -81,7 +81,8 @@ def train_one_epoch(
     """Train `model` on every batch of `loader` once.
 
     Args:
-        model: On `device`. It is set to training mode, and left in it.
+        model: On `device`. It is set to training mode, and left in it; the weights of
+            convolutions are stored with the channels last, which is quicker.
         loader: Yields `(images [B, ...], labels [B, ...])`.
         loss_fn: From `(outputs, labels)` to the mean loss of a batch, a scalar. The
             outputs are float32, also where the network computes in bfloat16.
@@ -111,6 +112,7 @@ def train_one_epoch(
     _check_optimizer(model, optimizer, scheduler)
     every_step = scheduler is not None and not isinstance(scheduler, ReduceLROnPlateau)
     precision = autocast(device, enabled=amp)
+    _channels_last(model)
     model.train()
     for step, (images, labels) in enumerate(loader, start=1):
         labels = labels.to(device, non_blocking=True)
@@ -306,6 +308,7 @@ def fit(
         if rows and speak:
             print(f"going on after epoch {len(rows)}, from {path}")
 
+    _channels_last(model)  # before gradients are laid out like the weights
     order = getattr(train_loader, "sampler", None)
     network = model
     if world_size > 1:
@@ -536,6 +539,16 @@ def _number(name: str, value: torch.Tensor | float) -> float:
             f"what its function returns"
         )
     return float(value)
+
+
+def _channels_last(model: nn.Module) -> None:
+    """Store the weights with the channels last if there are 2-D convolutions.
+
+    A convolution with such weights brings its input into the same order.
+    """
+    kinds = (nn.Conv2d, nn.ConvTranspose2d)
+    if any(isinstance(module, kinds) for module in model.modules()):
+        model.to(memory_format=torch.channels_last)
 
 
 def _forward(
