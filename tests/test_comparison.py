@@ -1026,7 +1026,7 @@ def test_every_seed_is_a_dot_and_the_bar_is_the_spread(figures):
         low, high = axis.get_xlim()
         # nothing is cut off
         assert low < bar.get_x() and bar.get_x() + bar.get_width() < high
-    assert axis.get_xlabel() == "test accuracy" and axis.yaxis_inverted()
+    assert axis.get_xlabel() == "accuracy on the test set" and axis.yaxis_inverted()
 
 
 def test_an_arm_has_one_colour_and_the_verdict_is_text(figures):
@@ -1095,6 +1095,22 @@ def test_the_search_is_drawn_and_the_choice_is_ringed(figures):
     assert "search" not in {axis.get_title() for axis in figures(found()).axes}
 
 
+def test_lines_that_coincide_are_said_to(figures):
+    rows = [
+        search(arm, rate, (arm == "c") - abs(rate - 0.1))
+        for arm in "abc"
+        for rate in RATES
+    ]
+    rows += [row(arm, seed, seed / 10) for arm in "abc" for seed in range(3)]
+    figure = figures(compared(rows), rates=True, on="the held-out set")
+    lines = [
+        line for line in titled(figure, "search").lines if line.get_marker() == "."
+    ]
+    labels = [line.get_label() for line in lines]
+    assert labels == ["a", "b (on the line of a)", "c"]
+    assert titled(figure, "dot").get_xlabel() == "accuracy on the held-out set"
+
+
 def test_a_rate_that_diverged_is_a_cross_and_a_gap(figures):
     comparison = found()
     # the highest rate of the second arm
@@ -1136,4 +1152,4 @@ def test_lower_can_be_better(figures):
         row(arm, seed, seed / 10 + (arm == "a")) for arm in "ab" for seed in range(3)
     ]
     axis = titled(figures(compared(rows, higher_is_better=False)), "dot")
-    assert axis.get_xlabel() == "test accuracy (lower is better)"
+    assert axis.get_xlabel() == "accuracy on the test set (lower is better)"

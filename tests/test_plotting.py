@@ -4,6 +4,7 @@ import base64
 import io
 import re
 
+import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
@@ -15,12 +16,20 @@ from torchvision import tv_tensors
 
 from utils.plotting import (
     COLORS,
+    NEGATIVE,
+    POSITIVE,
+    alt_text,
     animation,
+    arrow_map,
     as_picture,
+    course_style,
+    detection_gallery,
     draw_boxes,
     draw_keypoints,
+    draw_network,
     overlay_masks,
     plot_confusion,
+    plot_curves,
     plot_history,
     show_images,
 )
@@ -533,3 +542,174 @@ def test_white_stays_white_and_what_stands_still_does_not_flicker():
     assert (images[(frames == 255).all(-1)] == 255).all()
     still = (frames[1:] == frames[:-1]).all(-1)
     assert (images[1:] == images[:-1]).all(-1)[still].all()
+
+
+@pytest.fixture
+def shell(monkeypatch):
+    """IPython as a notebook has it, in the style of the course."""
+    from IPython.core.interactiveshell import InteractiveShell
+
+    shell = InteractiveShell.instance()
+    monkeypatch.setattr("utils.plotting.get_ipython", lambda: shell)
+    with plt.rc_context():
+        course_style()
+        yield shell
+    InteractiveShell.clear_instance()
+
+
+def shown(shell, figure):
+    """Return the formats in which a notebook stores a figure, without its repr."""
+    data, metadata = shell.display_formatter.format(figure)
+    return {k: v for k, v in data.items() if k != "text/plain"}, metadata
+
+
+def test_lines_are_stored_as_svg_with_their_description(shell):
+    figure, axis = plt.subplots()
+    axis.plot([1, 2])
+    alt_text("A line\n   that <rises>.")
+    data, metadata = shown(shell, figure)
+    assert list(data) == ["image/svg+xml"]
+    assert metadata["image/svg+xml"] == {"alt": "A line that <rises>."}
+    assert "<title>A line that &lt;rises&gt;.</title>" in data["image/svg+xml"]
+    width = re.search(r'width="([\d.]+)pt"', data["image/svg+xml"])[1]
+    assert float(width) == 648  # 9 inches
+    assert shown(shell, figure)[0] == data  # the same bytes, without a date
+
+
+def test_many_lines_are_stored_as_png_of_two_pixels_for_one(shell):
+    figure, axis = plt.subplots(figsize=(8, 3))
+    axis.plot(np.random.default_rng(0).normal(size=(2, 20_000)).T)
+    data, metadata = shown(shell, figure)
+    assert list(data) == ["image/png"]
+    assert metadata["image/png"] == {"width": 800, "height": 300}
+    image = Image.open(io.BytesIO(base64.b64decode(data["image/png"])))
+    assert image.format == "PNG" and image.size == (1600, 600)
+
+
+def test_photos_are_stored_as_jpeg(shell):
+    figure, axis = plt.subplots(figsize=(9, 4))
+    axis.imshow(as_picture(IMAGE))
+    alt_text("Stripes.", figure)
+    data, metadata = shown(shell, figure)
+    assert list(data) == ["image/jpeg"]
+    assert metadata["image/jpeg"] == {"width": 900, "height": 400, "alt": "Stripes."}
+    image = Image.open(io.BytesIO(base64.b64decode(data["image/jpeg"])))
+    assert image.format == "JPEG" and image.size == (1350, 600)
+    grey, axis = plt.subplots()
+    axis.imshow(np.zeros((4, 4)))
+    assert list(shown(shell, grey)[0]) == ["image/svg+xml"]
+
+
+def test_the_style_sets_readable_sizes_also_without_a_notebook():
+    with plt.rc_context():
+        backend = matplotlib.get_backend()
+        course_style()
+        assert matplotlib.get_backend() == backend
+        figure, axis = plt.subplots()
+        assert figure.get_size_inches()[0] == 9 and figure.dpi == 100
+        axis.set(title="t", xlabel="x")
+        texts = [axis.title, axis.xaxis.label, *axis.get_xticklabels()]
+        assert min(text.get_fontsize() for text in texts) >= 9
+        cycle = plt.rcParams["axes.prop_cycle"].by_key()["color"]
+        assert len(set(cycle)) == 6 <= len(COLORS)
+
+
+def test_an_empty_description_is_refused():
+    with pytest.raises(ValueError, match="alternative text is empty"):
+        alt_text("  ")
+
+
+def test_a_network_has_a_circle_a_neuron_and_a_line_a_weight():
+    weights = [np.array([[1.0, -0.5], [0.25, 2.0], [0.0, 1.0]]), np.array([[1, -1, 3]])]
+    layers = [["$x_1$", "$x_2$"], ["a", "b", "c"], ["y"]]
+    axis = draw_network(layers, weights, names=["in", "hidden", "out"])
+    assert len(axis.patches) == 6 and len(axis.lines) == 9
+    colours = [line.get_color() for line in axis.lines]
+    assert colours[:4] == [POSITIVE, NEGATIVE, POSITIVE, POSITIVE]
+    widths = [line.get_linewidth() for line in axis.lines]
+    assert widths[3] == max(widths[:6]) and widths[2] < widths[0]
+    texts = [text.get_text() for text in axis.texts]
+    assert "\N{MINUS SIGN}0.5" in texts and {"$x_1$", "y", "hidden"} <= set(texts)
+    # the second weight of the third neuron ends at that neuron
+    x, y = axis.lines[5].get_data()
+    assert (x[1], y[1]) == axis.patches[4].center
+    plain = draw_network([2, 3])
+    assert len(plain.lines) == 6 and {line.get_color() for line in plain.lines} == {
+        "0.6"
+    }
+
+
+@pytest.mark.parametrize(
+    ("layers", "weights", "names", "message"),
+    [
+        ([2, 3], [np.ones((2, 3))], None, r"shapes \[\(3, 2\)\], got \[\(2, 3\)\]"),
+        ([2, 3, 1], [np.ones((3, 2))], None, "weights .out, in."),
+        ([2, 3], None, ["in"], "expected 2 names, got 1"),
+    ],
+)
+def test_a_network_that_does_not_fit(layers, weights, names, message):
+    with pytest.raises(ValueError, match=message):
+        draw_network(layers, weights, names=names)
+
+
+def test_curves_of_several_runs_have_their_mean_and_students_interval():
+    runs = np.array([[1.0, 2.0, 3.0], [3.0, 2.0, 5.0]])
+    axis = plot_curves({"two": runs, "one": torch.tensor([4.0, 4.0, 4.0])}, [0, 5, 10])
+    two, one = axis.lines
+    assert list(two.get_xdata()) == [0, 5, 10] and list(two.get_ydata()) == [2, 2, 4]
+    assert list(one.get_ydata()) == [4, 4, 4]
+    (band,) = axis.collections
+    highest = band.get_paths()[0].vertices[:, 1].max()
+    assert highest == pytest.approx(4 + 12.706 * 1.0, rel=1e-4)  # t of one degree
+    ends = {text.get_text(): text for text in axis.texts}
+    assert ends.keys() == {"two", "one"}
+    assert ends["two"].get_color() == two.get_color() != one.get_color()
+    # both end at 4, and neither covers the other
+    axis.figure.draw_without_rendering()
+    boxes = [text.get_window_extent() for text in ends.values()]
+    assert not boxes[0].overlaps(boxes[1])
+
+
+def test_curves_may_have_a_legend_and_must_be_of_one_length():
+    axis = plot_curves({"a": [1, 2], "b": [2, 1]}, label_ends=False)
+    assert [text.get_text() for text in axis.get_legend().get_texts()] == ["a", "b"]
+    assert list(axis.lines[0].get_xdata()) == [1, 2]
+    for curves in ({"a": [1, 2], "b": [1]}, {"a": np.ones((2, 2, 2))}):
+        with pytest.raises(ValueError, match="every curve must be|ndim"):
+            plot_curves(curves)
+    with pytest.raises(ValueError, match="no curve"):
+        plot_curves({})
+
+
+def test_an_arrow_map_has_arrows_of_one_length():
+    x, y = np.arange(4.0), np.arange(3.0)
+    values = y[:, None] ** 2 + 0 * x
+    axis = arrow_map(x, y, values, (0 * values, 2 * y[:, None] + 0 * x), every=2)
+    (quiver,) = [one for one in axis.collections if hasattr(one, "U")]
+    assert list(quiver.U) == [0] * 4
+    assert list(quiver.V) == [0, 0, 1, 1]  # flat in the first row
+    assert sorted(set(quiver.Y)) == [0, 2]
+    with pytest.raises(ValueError, match=r"make a map \(3, 4\)"):
+        arrow_map(x, y, values.T)
+
+
+def test_a_gallery_shows_the_ground_truth_above_what_was_detected():
+    found = {
+        "boxes": BOXES + 1,
+        "labels": torch.tensor([1, 0]),
+        "scores": torch.tensor([0.5, 0.4]),
+    }
+    true = {"boxes": BOXES, "labels": torch.tensor([0, 1])}
+    figure = detection_gallery(
+        [IMAGE] * 3, [found] * 3, [true] * 3, classes=["bag", "coat"], columns=2
+    )
+    axes = figure.axes
+    assert len(axes) == 8 and figure.get_size_inches()[0] == 9
+    assert [len(axis.patches) for axis in axes] == [2, 2, 1, 1, 2, 0, 1, 0]
+    assert [text.get_text() for text in axes[0].texts] == ["bag", "coat"]
+    assert [text.get_text() for text in axes[2].texts] == ["coat 0.50"]
+    assert axes[0].get_title(loc="left") == "ground truth"
+    assert axes[2].get_title(loc="left") == "detected, score from 0.5 on"
+    for lists in (([], [], []), ([IMAGE], [found], [])):
+        with pytest.raises(ValueError, match="as many predictions and targets"):
+            detection_gallery(*lists)

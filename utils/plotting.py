@@ -4,32 +4,143 @@ The notebook shows them, with `plt.show()`.
 """
 
 import base64
+import functools
 import html
 import io
 import math
 import textwrap
+import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
+from cycler import cycler
+from IPython import get_ipython
 from IPython.display import HTML
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
+from matplotlib.patches import Circle, Rectangle
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
+from scipy import stats
 
 # Colours that colour-blind people tell apart; Okabe and Ito, *Color universal design*,
 # 2008.
 COLORS = ["#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7"]
+# the same without yellow, which no thin line can afford, the darkest first
+LINE_COLORS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]
+POSITIVE, NEGATIVE = "#B2182B", "#2166AC"  # red and blue, of weights and of gradients
 # makes light lines visible on a light ground
 HALO = [withStroke(linewidth=3, foreground="black")]
 ImageLike = torch.Tensor | np.ndarray
+
+
+PHOTO_SCALE, PLOT_SCALE = 1.5, 2  # pixels stored for one on the page
+LARGEST_SVG = 150_000  # bytes; above, a plot is stored as PNG
+_ALT_TEXTS: weakref.WeakKeyDictionary[Figure, str] = weakref.WeakKeyDictionary()
+
+
+def course_style() -> None:
+    """Set fonts, sizes, colours and formats of all figures that follow, once.
+
+    A figure is 9 inches, 900 pixels, wide on the page unless it says otherwise. One
+    with colour photographs is stored as JPEG, one with lines as SVG, and one with so
+    many lines that this would be large as PNG. Outside a notebook only the fonts, sizes
+    and colours change.
+    """
+    plt.rcParams.update(
+        {
+            "figure.figsize": (9, 3.6),
+            "figure.dpi": 100,
+            "figure.constrained_layout.use": True,
+            "font.size": 11,
+            "font.sans-serif": ["DejaVu Sans"],
+            "axes.titlesize": 11,
+            "figure.titlesize": 12,
+            "legend.fontsize": 10,
+            "xtick.labelsize": 10,
+            "ytick.labelsize": 10,
+            "axes.prop_cycle": cycler(color=LINE_COLORS),
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.grid": False,
+            "image.cmap": "gray",
+            "svg.hashsalt": "course",  # the same figure gives the same bytes
+        }
+    )
+    shell = get_ipython()
+    if shell is None or not hasattr(shell, "display_formatter"):
+        return
+    # loaded now: at the first figure it would set its own formats again
+    plt.switch_backend(matplotlib.get_backend())
+    formatters = shell.display_formatter.formatters
+    for kind, formatter in formatters.items():
+        if kind.startswith("image/") or kind == "application/pdf":
+            formatter.pop(Figure, None)
+    for kind in ("image/png", "image/jpeg", "image/svg+xml"):
+        formatters[kind].for_type(Figure, functools.partial(_stored_as, kind))
+
+
+def alt_text(text: str, figure: Figure | None = None) -> None:
+    """Say what a figure shows, for readers who cannot see it; before `plt.show()`.
+
+    Args:
+        text: What there is to see, in one or two sentences.
+        figure: The current one by default.
+
+    Raises:
+        ValueError: `text` is empty.
+    """
+    if not isinstance(text, str) or not text.strip():
+        raise ValueError("the alternative text is empty: say what the figure shows")
+    _ALT_TEXTS[plt.gcf() if figure is None else figure] = " ".join(text.split())
+
+
+def _stored_as(kind: str, figure: Figure) -> tuple[Any, dict[str, Any]] | None:
+    """Return `figure` as data and metadata if `kind` is the format to store it in."""
+    alt = _ALT_TEXTS.get(figure)
+    described = {} if alt is None else {"alt": alt}
+    photo = any(
+        image.get_array() is not None and image.get_array().ndim == 3
+        for axis in figure.axes
+        for image in axis.images
+    )
+    if photo:
+        if kind != "image/jpeg":
+            return None
+        options = {"quality": 80, "optimize": True, "subsampling": 0}
+        data, size = _rendered(figure, "jpeg", PHOTO_SCALE, pil_kwargs=options)
+        return base64.b64encode(data).decode("ascii"), {**size, **described}
+    if kind == "image/jpeg":
+        return None
+    title = {"Title": alt} if alt else {}
+    data, _ = _rendered(figure, "svg", 1, metadata={"Date": None, **title})
+    small = len(data) <= LARGEST_SVG
+    if kind == "image/svg+xml":
+        return (data.decode(), described) if small else None
+    if small:
+        return None
+    data, size = _rendered(figure, "png", PLOT_SCALE)
+    return base64.b64encode(data).decode("ascii"), {**size, **described}
+
+
+def _rendered(
+    figure: Figure, file_format: str, scale: float, **options: Any
+) -> tuple[bytes, dict[str, int]]:
+    """Return the file of a figure, and its size on the page in pixels."""
+    file = io.BytesIO()
+    dpi = figure.dpi
+    figure.savefig(
+        file, format=file_format, dpi=dpi * scale, facecolor="white", **options
+    )
+    width, height = figure.get_size_inches() * dpi
+    return file.getvalue(), {"width": round(width), "height": round(height)}
 
 
 def as_picture(image: ImageLike) -> np.ndarray:
@@ -497,6 +608,271 @@ def _captions(
     return labels if numbered else list(range(n)), texts
 
 
+def draw_network(
+    layers: Sequence[Sequence[str] | int],
+    weights: Sequence[torch.Tensor | np.ndarray] | None = None,
+    *,
+    names: Sequence[str] | None = None,
+    values: bool = True,
+    axis: Axes | None = None,
+) -> Axes:
+    """Draw a fully connected network: a column of neurons for each layer.
+
+    Args:
+        layers: For each layer its number of neurons, or a text for each neuron, in
+            which matplotlib's `$...$` may stand.
+        weights: [out, in] for each pair of neighbouring layers: positive ones become
+            red lines and negative ones blue, the thicker the larger.
+        names: A text above each layer.
+        values: Write each weight on its line.
+        axis: Where to draw. Default: a new figure.
+
+    Returns:
+        The axes.
+
+    Raises:
+        ValueError: The names are not as many as the layers, or a weight matrix does not
+            fit between its layers.
+    """
+    texts = [[""] * one if isinstance(one, int) else list(one) for one in layers]
+    if names is not None and len(names) != len(texts):
+        raise ValueError(f"expected {len(texts)} names, got {len(names)}")
+    sizes = [len(layer) for layer in texts]
+    shapes = list(zip(sizes[1:], sizes, strict=False))
+    if weights is None:
+        matrices = [np.ones(shape) for shape in shapes]
+    else:
+        matrices = [np.asarray(matrix, dtype=float) for matrix in weights]
+    if [matrix.shape for matrix in matrices] != shapes:
+        raise ValueError(
+            f"layers of {sizes} neurons need weights [out, in] of the shapes {shapes}, "
+            f"got {[matrix.shape for matrix in matrices]}"
+        )
+    if axis is None:
+        _, axis = plt.subplots(figsize=(9, 0.9 + 0.85 * max(sizes)))
+    places = [
+        [(2.6 * column, (n - 1) / 2 - row) for row in range(n)]
+        for column, n in enumerate(sizes)
+    ]
+    largest = max((np.abs(matrix).max() for matrix in matrices), default=1) or 1
+    for column, matrix in enumerate(matrices):
+        for (out, source), weight in np.ndenumerate(matrix):
+            start, end = places[column][source], places[column + 1][out]
+            color = "0.6" if weights is None else POSITIVE if weight > 0 else NEGATIVE
+            width = 1 if weights is None else 0.6 + 3.4 * abs(weight) / largest
+            line = zip(start, end, strict=True)
+            axis.plot(*line, color=color, linewidth=width, zorder=1)
+            if weights is not None and values:
+                # near the neuron that it leaves, where lines of one layer lie apart
+                where = np.array(start) + (0.3 + 0.12 * (out % 2)) * (
+                    np.array(end) - start
+                )
+                plate = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}
+                axis.text(
+                    *where,
+                    f"{weight:.2g}".replace("-", "\N{MINUS SIGN}"),
+                    ha="center",
+                    va="center",
+                    fontsize=9,
+                    color=color,
+                    bbox=plate,
+                    zorder=2,
+                )
+    for layer, column in zip(texts, places, strict=True):
+        for text, (x, y) in zip(layer, column, strict=True):
+            axis.add_patch(
+                Circle((x, y), 0.34, facecolor="white", edgecolor="black", zorder=3)
+            )
+            axis.text(x, y, text, ha="center", va="center", fontsize=10, zorder=4)
+    top = (max(sizes) - 1) / 2 + 0.6
+    for name, column in zip(names or [], places, strict=False):
+        axis.text(column[0][0], top, name, ha="center", va="bottom")
+    axis.set(xlim=(-0.6, 2.6 * len(sizes) - 2), ylim=(-top, top + 0.4))
+    axis.set_aspect("equal")
+    axis.axis("off")
+    return axis
+
+
+def plot_curves(
+    curves: Mapping[str, Sequence | np.ndarray | torch.Tensor],
+    x: Sequence | np.ndarray | None = None,
+    *,
+    axis: Axes | None = None,
+    label_ends: bool = True,
+) -> Axes:
+    """Draw curves; of several runs the mean and its 95 % interval.
+
+    Args:
+        curves: Name -> [T], or [R, T] for R runs: the line is their mean, the band
+            Student's interval of it.
+        x: [T]. Default: 1 to T.
+        axis: Where to draw. Default: a new figure.
+        label_ends: Write each name behind the end of its line, in its colour; else
+            make a legend.
+
+    Returns:
+        The axes.
+
+    Raises:
+        ValueError: There is no curve, or one has another shape.
+    """
+    if not curves:
+        raise ValueError("there is no curve to draw: expected at least one")
+    runs = {
+        name: np.atleast_2d(np.asarray(values, dtype=float))
+        for name, values in curves.items()
+    }
+    steps = len(next(iter(runs.values()))[0]) if x is None else len(x)
+    if odd := {name: r.shape for name, r in runs.items() if r.shape[1:] != (steps,)}:
+        raise ValueError(f"every curve must be [{steps}] or [R, {steps}], got {odd}")
+    x = np.arange(1, steps + 1) if x is None else np.asarray(x)
+    if axis is None:
+        _, axis = plt.subplots()
+    ends = []
+    for name, values in runs.items():
+        mean = values.mean(0)
+        (line,) = axis.plot(x, mean, label=name)
+        if len(values) > 1:
+            spread = values.std(0, ddof=1) / len(values) ** 0.5
+            half = stats.t.ppf(0.975, len(values) - 1) * spread
+            axis.fill_between(
+                x, mean - half, mean + half, color=line.get_color(), alpha=0.2, lw=0
+            )
+        ends.append((mean[-1], name, line.get_color()))
+    if label_ends:
+        _write_ends(axis, float(x[-1]), ends)
+    else:
+        axis.legend()
+    return axis
+
+
+def _write_ends(axis: Axes, x: float, ends: list[tuple[float, str, str]]) -> None:
+    """Write the names of curves behind their ends, none over another."""
+    low, high = axis.get_ylim()
+    to_axis = axis.get_yaxis_transform()  # x from 0 at the left to 1, y in data
+    gap = 0.3 * (high - low) / (axis.figure.get_figheight())  # of two lines of text
+    taken = -math.inf
+    for y, name, color in sorted(ends):
+        place = max(y, taken + gap)
+        taken = place
+        axis.annotate(
+            name,
+            (x, y),
+            xytext=(1.02, place),
+            textcoords=to_axis,
+            color=color,
+            va="center",
+            annotation_clip=False,
+        )
+    axis.set_ylim(low, max(high, taken + gap / 2))
+
+
+def arrow_map(
+    x: np.ndarray,
+    y: np.ndarray,
+    values: np.ndarray,
+    arrows: tuple[np.ndarray, np.ndarray] | None = None,
+    *,
+    every: int = 1,
+    label: str = "",
+    axis: Axes | None = None,
+) -> Axes:
+    """Draw a function of two variables as a map with contours, with arrows on it.
+
+    Args:
+        x: [W], the places of the columns.
+        y: [H], the places of the rows.
+        values: [H, W].
+        arrows: Their two components, each [H, W]; all are drawn of one length, in
+            their direction.
+        every: Draw one arrow in so many rows and columns.
+        label: What the values are, for the colour bar.
+        axis: Where to draw. Default: a new figure.
+
+    Returns:
+        The axes.
+
+    Raises:
+        ValueError: A shape does not fit.
+    """
+    values = np.asarray(values)
+    shape = (len(y), len(x))
+    parts = [values, *(arrows or ())]
+    if any(np.shape(part) != shape for part in parts):
+        raise ValueError(
+            f"x and y make a map {shape}, got {[np.shape(part) for part in parts]}"
+        )
+    if axis is None:
+        _, axis = plt.subplots(figsize=(9, 5))
+    filled = axis.contourf(x, y, values, levels=24, cmap="viridis")
+    axis.figure.colorbar(filled, ax=axis, label=label)
+    if arrows is not None:
+        across, up = (np.asarray(part)[::every, ::every] for part in arrows)
+        length = np.hypot(across, up)
+        length[length == 0] = 1  # a flat place has no direction
+        axis.quiver(x[::every], y[::every], across / length, up / length, color="white")
+    return axis
+
+
+def detection_gallery(
+    images: Sequence[torch.Tensor],
+    predictions: Sequence[Mapping[str, torch.Tensor]],
+    targets: Sequence[Mapping[str, torch.Tensor]],
+    *,
+    classes: Sequence[str] | None = None,
+    min_score: float = 0.5,
+    columns: int = 4,
+) -> Figure:
+    """Draw images twice: the ground truth above, and below it what was detected.
+
+    Args:
+        images: N images [3, H, W], uint8 or float in [0, 1].
+        predictions: N dicts of `boxes` [n, 4] xyxy in pixels, `labels` [n] and `scores`
+            [n].
+        targets: N dicts of `boxes` and `labels`.
+        classes: Names by class number.
+        min_score: Detections below are left out.
+        columns: Images in a row.
+
+    Returns:
+        The figure, 9 inches wide.
+
+    Raises:
+        ValueError: There is no image, or the lists are not as long.
+    """
+    if not len(images) or not len(images) == len(predictions) == len(targets):
+        raise ValueError(
+            f"expected as many predictions and targets as images, and at least one, "
+            f"got {len(images)}, {len(predictions)} and {len(targets)}"
+        )
+    columns = min(columns, len(images))
+    rows = math.ceil(len(images) / columns)
+    height, width = images[0].shape[-2:]
+    side = 9 / columns
+    figure, axes = plt.subplots(
+        2 * rows,
+        columns,
+        figsize=(9, rows * (2 * side * height / width + 0.6)),
+        layout="constrained",
+        squeeze=False,
+    )
+    for axis in axes.flat:
+        axis.axis("off")
+    for place, (image, found, true) in enumerate(
+        zip(images, predictions, targets, strict=True)
+    ):
+        row, column = divmod(place, columns)
+        above, below = axes[2 * row, column], axes[2 * row + 1, column]
+        draw_boxes(image, true["boxes"], true["labels"], classes=classes, axis=above)
+        sure = found["scores"] >= min_score
+        kept = [found[name][sure] for name in ("boxes", "labels", "scores")]
+        draw_boxes(image, *kept, classes=classes, axis=below)
+        if column == 0:
+            above.set_title("ground truth", loc="left")
+            below.set_title(f"detected, score from {min_score:g} on", loc="left")
+    return figure
+
+
 LEGEND_COLUMNS = 3
 VERDICT_WIDTH = 26  # characters of a line of a verdict, beside its interval
 
@@ -518,7 +894,7 @@ def _pairs(comparison: Any, baseline: str | Mapping[str, str] | None) -> dict[st
     }
 
 
-def _draw_runs(axis: Axes, comparison: Any) -> None:
+def _draw_runs(axis: Axes, comparison: Any, on: str) -> None:
     """Draw each seed as a dot, the mean as a line and the deviation as a bar."""
     summary = comparison.summary()
     axis.use_sticky_edges = False  # leave room beside a bar as beside a dot
@@ -545,7 +921,7 @@ def _draw_runs(axis: Axes, comparison: Any) -> None:
     axis.set_yticks(range(len(summary)), names)
     axis.set_title("dot: a seed; bar: mean ± std")
     direction = "" if comparison.higher_is_better else " (lower is better)"
-    axis.set_xlabel(comparison.test.replace("_", " ") + direction)
+    axis.set_xlabel(f"{comparison.metric.replace('_', ' ')} on {on}{direction}")
 
 
 def _verdict(pair: Any) -> str:
@@ -576,9 +952,18 @@ def _draw_pairs(axis: Axes, pairs: Mapping[str, Any], arms: list[str]) -> None:
     axis.xaxis.set_major_locator(MaxNLocator(4))
 
 
+def _coincide(one: Any, other: Any) -> bool:
+    """Tell whether two series are one line to the eye."""
+    if not one.index.equals(other.index) or one.isna().any() or other.isna().any():
+        return False
+    spread = max(one.max(), other.max()) - min(one.min(), other.min())
+    return bool((one - other).abs().max() <= 0.01 * spread)
+
+
 def _draw_rates(axis: Axes, comparison: Any) -> None:
     """Draw the search: the metric on the validation set against the rate."""
     search = comparison.table[comparison.table.phase == "search"]
+    drawn: dict[str, Any] = {}
     for place, (arm, row) in enumerate(comparison.summary().iterrows()):
         runs = search[search.arm == arm]
         scores = (
@@ -590,7 +975,10 @@ def _draw_rates(axis: Axes, comparison: Any) -> None:
         means = scores.agg(lambda column: column.mean(skipna=False))
         lost = means.index[means.isna()]
         chosen, colour = row["learning_rate"], f"C{place}"
-        axis.plot(means.index, means, ".-", color=colour, label=arm)
+        twin = [name for name, other in drawn.items() if _coincide(means, other)]
+        label = f"{arm} (on the line of {twin[0]})" if twin else arm
+        drawn[arm] = means
+        axis.plot(means.index, means, ".-", color=colour, label=label)
         ring = {"markersize": 9, "markerfacecolor": "none", "color": colour}
         axis.plot(chosen, means[chosen], "o", **ring)
         floor = axis.get_xaxis_transform()  # x in data, y from 0 at the bottom to 1
@@ -598,7 +986,7 @@ def _draw_rates(axis: Axes, comparison: Any) -> None:
     axis.set(
         xscale="log",
         xlabel="learning rate",
-        ylabel=comparison.validation.replace("_", " "),
+        ylabel=f"{comparison.metric.replace('_', ' ')} on the validation set",
         title="search; ring: chosen rate; cross: diverged",
     )
 
@@ -608,6 +996,7 @@ def compare_arms(
     *,
     baseline: str | Mapping[str, str] | None = None,
     rates: bool = False,
+    on: str = "the test set",
     title: str | None = None,
 ) -> Figure:
     """Draw what a comparison found: final runs, paired differences, and the search.
@@ -622,6 +1011,8 @@ def compare_arms(
             arm -> its baseline.
         rates: Draw a panel with the validation metric against the learning rate; a
             cross at the bottom stands for a rate that diverged.
+        on: What the final runs were measured on, where that is another set, such as
+            "2,000 held-out training images".
         title: Above the panels.
 
     Returns:
@@ -651,7 +1042,7 @@ def compare_arms(
         width_ratios=list(panels.values()),
         height_ratios=[height, below] if rates else [height],
     )
-    _draw_runs(axes["runs"], comparison)
+    _draw_runs(axes["runs"], comparison, on)
     if pairs:
         _draw_pairs(axes["pairs"], pairs, arms)
     for panel in panels:
