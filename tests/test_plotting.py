@@ -600,6 +600,15 @@ def test_photos_are_stored_as_jpeg(shell):
     assert list(shown(shell, grey)[0]) == ["image/svg+xml"]
 
 
+def test_a_photo_that_would_be_large_is_stored_smaller_and_shown_as_wide(shell):
+    figure, axis = plt.subplots(figsize=(9, 9))
+    axis.imshow(np.random.default_rng(0).random((900, 900, 3)))
+    data, metadata = shown(shell, figure)
+    assert metadata["image/jpeg"]["width"] == 900
+    image = Image.open(io.BytesIO(base64.b64decode(data["image/jpeg"])))
+    assert image.size == (900, 900)
+
+
 def test_the_style_sets_readable_sizes_also_without_a_notebook():
     with plt.rc_context():
         backend = matplotlib.get_backend()

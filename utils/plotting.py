@@ -17,7 +17,6 @@ import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
-from cycler import cycler
 from IPython import get_ipython
 from IPython.display import HTML
 from matplotlib.axes import Axes
@@ -41,7 +40,10 @@ HALO = [withStroke(linewidth=3, foreground="black")]
 ImageLike = torch.Tensor | np.ndarray
 
 
-PHOTO_SCALE, PLOT_SCALE = 1.5, 2  # pixels stored for one on the page
+PLOT_SCALE = 2  # pixels stored for one on the page
+# the same for photos, and how coarse their colours are; the first that is small enough
+PHOTO_SCALES = [(1.5, "4:4:4"), (1.2, "4:2:0"), (1.0, "4:2:0")]
+LARGEST_PHOTO = 220_000  # bytes, 300 kB as text
 LARGEST_SVG = 150_000  # bytes; above, a plot is stored as PNG
 _ALT_TEXTS: weakref.WeakKeyDictionary[Figure, str] = weakref.WeakKeyDictionary()
 
@@ -66,7 +68,7 @@ def course_style() -> None:
             "legend.fontsize": 10,
             "xtick.labelsize": 10,
             "ytick.labelsize": 10,
-            "axes.prop_cycle": cycler(color=LINE_COLORS),
+            "axes.prop_cycle": plt.cycler(color=LINE_COLORS),
             "axes.spines.top": False,
             "axes.spines.right": False,
             "axes.grid": False,
@@ -114,8 +116,11 @@ def _stored_as(kind: str, figure: Figure) -> tuple[Any, dict[str, Any]] | None:
     if photo:
         if kind != "image/jpeg":
             return None
-        options = {"quality": 80, "optimize": True, "subsampling": 0}
-        data, size = _rendered(figure, "jpeg", PHOTO_SCALE, pil_kwargs=options)
+        for scale, colour in PHOTO_SCALES:
+            options = {"quality": 80, "optimize": True, "subsampling": colour}
+            data, size = _rendered(figure, "jpeg", scale, pil_kwargs=options)
+            if len(data) <= LARGEST_PHOTO:
+                break
         return base64.b64encode(data).decode("ascii"), {**size, **described}
     if kind == "image/jpeg":
         return None
@@ -233,7 +238,7 @@ def show_images(
             picture, cmap=cmap, vmin=0, vmax=255 if picture.dtype == np.uint8 else 1
         )
         if titles is not None:
-            axis.set_title(titles[position], fontsize=8)
+            axis.set_title(titles[position], fontsize=9)
     if title:
         figure.suptitle(title, fontsize=11)
     return figure
@@ -327,7 +332,7 @@ def plot_confusion(
         )
     share = counts / counts.sum(1, keepdim=True).clamp(min=1)
     side = 0.55 * len(classes) + 1.5
-    _, axis = plt.subplots(figsize=(side, side), layout="constrained")
+    _, axis = plt.subplots(figsize=(max(7.5, side), side), layout="constrained")
     axis.imshow(share.numpy(), cmap="Blues", vmin=0, vmax=1)
     for row, column in counts.nonzero().tolist():
         axis.text(
@@ -336,7 +341,7 @@ def plot_confusion(
             str(int(counts[row, column])),
             ha="center",
             va="center",
-            fontsize=8,
+            fontsize=9,
             color="white" if share[row, column] > 0.5 else "black",
         )
     axis.set_xticks(
@@ -413,7 +418,7 @@ def draw_boxes(
             # above the box, unless it begins at the top
             side = "top" if top < height / 10 else "bottom"
             axis.text(
-                *corner, text, va=side, fontsize=8, color=ink, bbox=plate, clip_on=True
+                *corner, text, va=side, fontsize=9, color=ink, bbox=plate, clip_on=True
             )
     return axis
 
@@ -663,10 +668,10 @@ def draw_network(
             line = zip(start, end, strict=True)
             axis.plot(*line, color=color, linewidth=width, zorder=1)
             if weights is not None and values:
-                # near the neuron that it leaves, where lines of one layer lie apart
-                where = np.array(start) + (0.3 + 0.12 * (out % 2)) * (
-                    np.array(end) - start
-                )
+                # on the side with more neurons, where lines of one layer lie apart
+                wider = len(matrix) > matrix.shape[1]
+                share = 0.7 - 0.12 * (source % 2) if wider else 0.3 + 0.12 * (out % 2)
+                where = np.array(start) + share * (np.array(end) - start)
                 plate = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}
                 axis.text(
                     *where,
