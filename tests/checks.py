@@ -10,12 +10,15 @@ import re
 import tokenize
 from itertools import pairwise
 
+from text_numbers import MAGIC, unfounded
+
 from utils.course.execution import write_time
 from utils.course.notebooks import (
     RECORD,
     NotebookError,
     code_cells,
     course_cells,
+    headline_of,
     key_of,
     load,
     number_of,
@@ -29,12 +32,15 @@ from utils.course.notebooks import (
     tags_of,
     title_of,
 )
+from utils.exercises import entries
 
 CLOSING = ["Summary", "Exercises", "References"]
 TAGS = {
     "parameters",
     "result",
+    "exercise",
     "solution",
+    "hide-input",
     "nbval-check-output",
     "raises-exception",
     "badges",
@@ -42,7 +48,6 @@ TAGS = {
     "figure",
     "readme-picture",
 }
-MAGIC = re.compile(r"^\s*(?:\w+\s*=\s*)?(?:!(?!=)|%%?(?=[a-z])).*", re.M)
 HARMLESS = re.compile(r"\s*%(config|matplotlib)\b")
 BANNED = {
     r"\btorch\.hub\b": "torch.hub has a package named `utils`, like ours: use "
@@ -170,25 +175,138 @@ def exercises(nb):
 
 
 def check_exercises(nb, path):
-    """Exercises, each in its own cell, with its folded solution in the next."""
+    """Exercises at the end, each in its own cell, with its folded solution below."""
     cells = list(exercises(nb))
     numbers = [number for _, asked in cells for number in asked]
     solutions = [below for (_, asked), (below, _) in pairwise(cells) if len(asked) == 1]
+    at_the_end = [cell for cell, _ in cells if "solution" in tags_of(cell)]
     problems = []
     if not numbers or numbers != list(range(1, len(numbers) + 1)):
         problems.append(f"number the exercises from 1: here are {numbers}")
-    elif solutions != tagged(nb, "solution") or len(solutions) != len(numbers):
+    elif solutions != at_the_end or len(solutions) != len(numbers):
         problems.append(
             "each exercise is one text cell with one code cell tagged `solution` below "
             "it"
         )
-    for cell in tagged(nb, "solution"):
-        if not re.search(r"\bassert", cell.source):
-            problems.append(f"a solution must assert its answer: {cell.source}")
-        if not cell.metadata.get("jupyter", {}).get("source_hidden"):
+    problems += [
+        f"a solution must assert something that can be false, about a name that it "
+        f"has computed: {cell.source}"
+        for cell in at_the_end
+        if not asserts_what_it_computed(cell)
+    ]
+    return problems
+
+
+def check_folds(nb, path):
+    """Solutions and figures are folded in JupyterLab, on the site and in Colab."""
+    problems = []
+    for cell in tagged(nb, "solution") + tagged(nb, "figure"):
+        hidden = cell.metadata.get("jupyter", {}).get("source_hidden")
+        everywhere = "hide-input" in tags_of(cell) and "cellView" in cell.metadata
+        if not hidden or not everywhere:
             problems.append(
-                f"fold the solution (metadata jupyter.source_hidden): {cell.source}"
+                f"fold the cell: metadata jupyter.source_hidden, the tag `hide-input`, "
+                f"and cellView `form`: {start(cell)}"
             )
+    return problems
+
+
+def asserts_what_it_computed(cell):
+    """Tell whether an assertion in `cell` mentions a name that is assigned in it."""
+    computed, asserted = set(), set()
+    for node in ast.walk(tree(cell)):
+        match node:
+            case ast.Name(id=name, ctx=ast.Store()) | ast.FunctionDef(name=name):
+                computed.add(name)
+            case ast.ClassDef(name=name):
+                computed.add(name)
+            case ast.Assert(test=test):
+                asserted |= names_in(test)
+            case ast.Call(func=function) if "assert" in ast.unparse(function):
+                asserted |= names_in(node)
+    return bool(computed & asserted)
+
+
+def names_in(node):
+    """Return the names that an expression reads."""
+    return {each.id for each in ast.walk(node) if isinstance(each, ast.Name)}
+
+
+CHECKED = re.compile(r'^check\("([\d.]+)", (\w+)\)(?:  #.*)?$')
+YOUR_TURN = re.compile(r"\*\*Your turn\*\* \((\d+) minutes?, (\N{BLACK STAR}+)\)")
+
+
+def check_your_turn(nb, path):
+    """Each checked exercise: the question, the reader's cell, the folded solution."""
+    cells, problems, keys = course_cells(nb), [], []
+    known = entries()
+    for place, cell in enumerate(cells):
+        if "exercise" not in tags_of(cell):
+            continue
+        asked, solved = cells[place - 1], cells[place + 1]
+        mine = CHECKED.match(cell.source.rstrip().rpartition("\n")[2])
+        theirs = CHECKED.match(solved.source.rstrip().rpartition("\n")[2])
+        if not mine or not mine[2].startswith("my_") and not mine[2].startswith("My"):
+            problems.append(
+                f'the last line of an exercise is check("key", my_name): {start(cell)}'
+            )
+            continue
+        key = mine[1]
+        keys.append(key)
+        if key not in known:
+            problems.append(f"there is no entry {key} in utils.exercises")
+            continue
+        stated = YOUR_TURN.search(asked.source)
+        wanted = (known[key].minutes, known[key].stars)
+        if not stated or (int(stated[1]), len(stated[2])) != wanted:
+            problems.append(
+                f"the text above {key} must say **Your turn** ({wanted[0]} minutes, "
+                f"{wanted[1] * chr(0x2605)})"
+            )
+        if [out.get("text") for out in cell.outputs] != [f"{key}: not started\n"]:
+            problems.append(f"the reader's cell of {key} must print: not started")
+        if not theirs or theirs[1] != key or "solution" not in tags_of(solved):
+            problems.append(f"the solution of {key}, with its check, must follow it")
+        elif "nbval-check-output" not in tags_of(solved):
+            problems.append(f"tag the solution of {key} `nbval-check-output`")
+        elif [out.get("text", "")[: len(key) + 7] for out in solved.outputs] != [
+            f"{key}: right"
+        ]:
+            problems.append(f"the solution of {key} must print that it is right")
+    wanted = [f"{number_of(path)}.{place}" for place in range(1, len(keys) + 1)]
+    if keys != wanted:
+        problems.append(f"the keys of the checked exercises must be {wanted}: {keys}")
+    here = [key for key in known if key.rpartition(".")[0] == number_of(path)]
+    if sorted(here) != sorted(keys):
+        problems.append(f"utils.exercises has {here} for this notebook, it has {keys}")
+    return problems
+
+
+def check_numbers(nb, path):
+    """Each number in the text stands in an output above it, in code, or is derived."""
+    return [
+        f"nothing above shows {missing}: print it, derive it beside it, or cut it"
+        for missing in unfounded(nb)
+    ]
+
+
+def check_style(nb, path):
+    """Formats, sizes and colours come from `course_style`; figures are described."""
+    if not any("course_style()" in cell.source for cell in code_cells(nb)):
+        return []
+    problems = [
+        f"leave {found} to `course_style`: {start(cell)}"
+        for cell in code_cells(nb)
+        for found in re.findall(
+            r"%config|rcParams|set_matplotlib_formats|\bdpi\s*=", cell.source
+        )
+    ]
+    for cell in code_cells(nb):
+        for out in cell.outputs:
+            for kind in out.get("data", {}):
+                described = out.get("metadata", {}).get(kind, {}).get("alt")
+                if kind.startswith("image/") and not described:
+                    problems.append(f"describe the figure: alt_text in {start(cell)}")
     return problems
 
 
@@ -266,20 +384,149 @@ def check_parameters(nb, path):
 
 
 def check_result(nb, path):
-    """One cell that displays a dict of numbers."""
+    """One cell that displays a dict of numbers that were computed, and a headline."""
     try:
-        result = result_of(nb)
+        result, headline = result_of(nb), headline_of(nb)
     except NotebookError as error:
         return [str(error)]
-    return [
+    problems = [
         f"write the key {key!r} of the result in snake_case"
         for key in result
         if not re.fullmatch("[a-z][a-z0-9_]*", key)
     ]
+    if not headline:
+        problems.append(
+            'give the result a "headline": one short phrase with its yardstick'
+        )
+    for node in ast.walk(tree(tagged(nb, "result")[0])):
+        for key, value in (
+            zip(node.keys, node.values, strict=True)
+            if isinstance(node, ast.Dict)
+            else ()
+        ):
+            if not names_in(value):
+                problems.append(
+                    f"{ast.unparse(key)} of the result is typed, not computed: "
+                    f"{ast.unparse(value)}"
+                )
+    return problems
+
+
+def check_proofs(nb, path):
+    """What `tests/proofs.toml` lists is asserted: a function, equal to its reference.
+
+    An assertion counts when it depends, through the names assigned on the way, on both.
+    """
+    proofs = read_toml(path.parents[1] / "tests/proofs.toml").get(key_of(path), {})
+    taught = [tree(cell) for cell in code_cells(nb) if "exercise" not in tags_of(cell)]
+    found = [
+        reached
+        for place, cell in enumerate(taught)
+        for reached in asserted(cell, taught[:place])
+    ]
+    return [
+        f"an assertion must compare {function} against {reference}, which "
+        f"tests/proofs.toml lists"
+        for function, references in proofs.items()
+        for reference in ([references] if isinstance(references, str) else references)
+        if not any({function, reference} <= reached for reached in found)
+    ]
+
+
+def asserted(cell, before):
+    """Yield, for each assertion in a cell, all names that it depends on.
+
+    Of the cells above only functions and classes are followed: values have names that
+    are used again and again.
+    """
+    known = {}
+    for above in before:
+        known |= functions(above)
+    known |= definitions(cell)
+    for node in ast.walk(cell):
+        match node:
+            case ast.Assert():
+                reached = mentioned(node.test)
+            case ast.Call(func=function) if "assert" in ast.unparse(function):
+                reached = mentioned(node)
+            case _:
+                continue
+        waiting = list(reached)
+        while waiting:
+            name = waiting.pop()
+            new = known.get(name, set()) - reached
+            reached |= new
+            waiting += new
+        yield reached
+
+
+def definitions(cell):
+    """Return name -> what its value is computed from, for the names a cell assigns."""
+    found = functions(cell)
+
+    def add(target, value):
+        for name in mentioned(target):
+            found[name] = found.get(name, set()) | value
+
+    for node in ast.walk(cell):
+        match node:
+            case ast.Assign(targets=targets, value=value):
+                for target in targets:
+                    add(target, mentioned(value))
+            case ast.AugAssign(target=target, value=value):
+                add(target, mentioned(value))
+            case ast.AnnAssign(target=target, value=value) if value is not None:
+                add(target, mentioned(value))
+            case ast.NamedExpr(target=target, value=value):
+                add(target, mentioned(value))
+            case (
+                ast.For(target=target, iter=value)
+                | ast.comprehension(target=target, iter=value)
+            ):
+                add(target, mentioned(value))
+            case ast.withitem(context_expr=value, optional_vars=target) if target:
+                add(target, mentioned(value))
+            case ast.Call(
+                func=ast.Attribute(value=ast.Name() as target, attr="append" | "extend")
+            ):
+                add(target, set().union(*map(mentioned, node.args)))
+    return found
+
+
+def functions(cell):
+    """Return name -> what its body mentions, for functions and classes of a cell."""
+    return {
+        node.name: set().union(*map(mentioned, [*node.body, *defaults(node)]))
+        for node in ast.walk(cell)
+        if isinstance(node, ast.FunctionDef | ast.ClassDef)
+    }
+
+
+def defaults(node):
+    """Return the default values of the arguments of a function."""
+    if isinstance(node, ast.ClassDef):
+        return []
+    given = [*node.args.defaults, *node.args.kw_defaults]
+    return [value for value in given if value is not None]
+
+
+def mentioned(node):
+    """Return the names in `node`, and with their dots those of attributes."""
+    found = set()
+    for each in ast.walk(node):
+        if isinstance(each, ast.Name):
+            found.add(each.id)
+        elif isinstance(each, ast.Attribute):
+            found.add(ast.unparse(each))
+    return found
 
 
 def check_oracle(nb, path):
-    taught = [cell for cell in code_cells(nb) if "solution" not in tags_of(cell)]
+    taught = [
+        cell
+        for cell in code_cells(nb)
+        if not {"solution", "exercise"} & set(tags_of(cell))
+    ]
     if not any(re.search(r"\bassert", cell.source) for cell in taught):
         return [
             "check something where it is built, such as "

@@ -1,8 +1,18 @@
 """A course of one small notebook in which nothing is wrong, for tests of the tools."""
 
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+import base64
+import io
 
-from utils.course.notebooks import RECORD, code_cells, save, source_hash
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from PIL import Image
+
+from utils.course.notebooks import (
+    RECORD,
+    code_cells,
+    outputs_hash,
+    save,
+    source_hash,
+)
 
 PLACE = "01-ANN/01_adding.ipynb"
 README = "# Course\n\n<!-- notebooks:start -->\n<!-- notebooks:end -->\n\nThe end.\n"
@@ -13,14 +23,29 @@ Add numbers by hand, and know at the end why the order does not matter.
 
 | You will | You need | Time |
 |---|---|---|
-| add | [the curriculum](../README.md) | 1 second on 2 CPU cores |"""
+| add | [the curriculum](../README.md) | 1 second on 2 CPU cores with bfloat16 |"""
 
 PLOT = """import matplotlib.pyplot as plt
 
 plt.plot([TERMS, TERMS + 1])
 plt.show()"""
 
-RESULT = 'result = {"total": TERMS + 0.5, "terms": TERMS}\nresult'
+FILE = io.BytesIO()
+Image.new("RGB", (640, 4)).save(FILE, "PNG")
+PNG = base64.b64encode(FILE.getvalue()).decode()
+CHECK = 'check("1.1.1", {})'
+START = """import math
+
+
+def check(key, answer):
+    right = answer(2, 3) == 5
+    print(f"{key}:", "right (3 cases, as operator.add)" if right else "not started")"""
+RESULT = """result = {
+    "headline": f"a sum of {TERMS + 0.5} (guessing: 0)",
+    "total": TERMS + 0.5,
+    "terms": TERMS,
+}
+result"""
 
 
 def text(source):
@@ -38,7 +63,8 @@ def output(kind, **content):
 
 
 def solution(source):
-    return code(source, "solution", jupyter={"source_hidden": True})
+    folded = {"jupyter": {"source_hidden": True}, "cellView": "form"}
+    return code(source, "solution", "hide-input", **folded)
 
 
 def section(number):
@@ -51,17 +77,44 @@ def section(number):
     ]
 
 
+def your_turn():
+    """A checked exercise, as a reader finds it, and its solution."""
+    stub = 'def my_sum(a, b):\n    """Return the sum."""\n    ...\n\n\n'
+    solved = solution("def add(a, b):\n    return a + b\n\n\n" + CHECK.format("add"))
+    solved.metadata.tags.append("nbval-check-output")
+    solved.outputs = [printed("1.1.1: right (3 cases, as operator.add)\n")]
+    return [
+        text("**Your turn** (5 minutes, \N{BLACK STAR}). Add two numbers."),
+        code(
+            stub + CHECK.format("my_sum") + '  # hint("1.1.1") if you are stuck',
+            "exercise",
+            outputs=[printed("1.1.1: not started\n")],
+        ),
+        solved,
+        code(
+            "by_hand, summed = add(2, 3), math.fsum([2, 3])\nassert by_hand == summed"
+        ),
+    ]
+
+
+def printed(text):
+    return output("stream", name="stdout", text=text)
+
+
 def notebook():
     """The notebook, as `make execute` would have left it."""
     answer = output(
         "execute_result",
-        data={"text/plain": "{'total': 3.5, 'terms': 3}"},
+        data={
+            "text/plain": "{'headline': 'a sum of 3.5 (guessing: 0)', 'total': 3.5, "
+            "'terms': 3}"
+        },
         execution_count=1,
     )
     nb = new_notebook(
         cells=[
             text(OPENING),
-            code("import math"),
+            code(START),
             code(
                 "TERMS = 3  # numbers to add\nSTEPS = [\n    -1,  # of each size\n]",
                 "parameters",
@@ -69,18 +122,19 @@ def notebook():
             *section(1),
             *section(2),
             *section(3),
+            *your_turn(),
             code(
                 PLOT,
-                outputs=[output("display_data", data={"image/png": "iVBORw0KGgo="})],
+                outputs=[output("display_data", data={"image/png": PNG})],
             ),
             code(RESULT, "result", outputs=[answer]),
             text(
                 "## Summary\n\n- One.\n- Two.\n- Three.\n\n## Exercises\n\n1. "
                 "**Twice.** What is 1 + 1?"
             ),
-            solution("assert 1 + 1 == 2"),
+            solution("total = 1 + 1\nassert total == 2"),
             text("2. **Zero.** And 0 + 0?"),
-            solution("assert math.fsum([0, 0]) == 0"),
+            solution("total = math.fsum([0, 0])\nassert total == 0"),
             text(
                 "## References\n\n- G. Peano, *Arithmetices principia*, 1889: where "
                 "adding is defined."
@@ -108,7 +162,9 @@ def as_if_run(nb):
         "seconds": 1.4,
         "peak_memory_mb": 1321,
         "commit": "",
+        "images_per_second": 920.5,
         "source_hash": source_hash(nb),
+        "outputs_hash": outputs_hash(nb),
     }
     return nb
 
@@ -124,5 +180,8 @@ def course(root, nb=None):
     )
     ranges = '["01-ANN/01_adding"]\ntotal = [3, 4.0]\nterms = [1, 5]\n'
     (root / "tests/expected.toml").write_text(ranges, encoding="utf-8")
+    (root / "tests/proofs.toml").write_text(
+        '["01-ANN/01_adding"]\nadd = "math.fsum"\n', encoding="utf-8"
+    )
     save(nb or notebook(), path)
     return path

@@ -1,11 +1,15 @@
 """Each check notices what it is for: a good notebook, broken in one way at a time."""
 
+import operator
+
+import checks
 import pytest
 import sample
 from checks import CHECKS, complaints
 
 from utils.course.badges import stamp
 from utils.course.notebooks import load, save, tagged
+from utils.exercises import Exercise
 
 # Each of these returns a function that breaks a notebook in one way.
 
@@ -56,6 +60,31 @@ def recorded(**facts):
 
 def unfold(nb):
     del tagged(nb, "solution")[0].metadata["jupyter"]
+
+
+def unfold_on_the_site(nb):
+    tagged(nb, "solution")[0].metadata.tags.remove("hide-input")
+
+
+def unfold_in_colab(nb):
+    del tagged(nb, "solution")[0].metadata["cellView"]
+
+
+def second_solution(nb):
+    nb.cells.insert(-1, sample.solution("more = 1\nassert more"))
+
+
+def unsolved(nb):
+    nb.cells.remove(tagged(nb, "solution")[0])
+
+
+def untag_last(nb):
+    tagged(nb, "solution")[-1].metadata.tags.clear()
+
+
+def without_exercise(nb):
+    for cell in (tagged(nb, "exercise")[0], tagged(nb, "solution")[0]):
+        nb.cells.remove(cell)
 
 
 def assert_nothing(nb):
@@ -132,10 +161,50 @@ BREAKS = {
     "check_references": [("author, title, year", replace(", 1889", ""))],
     "check_exercises": [
         ("here are [1, 3]", replace("2. **Zero.**", "3. **Zero.**")),
-        ("tagged `solution` below", retag("solution")),
-        ("tagged `solution` below", add("assert True", "solution")),
-        ("assert its answer", replace("assert 1 + 1 == 2", "1 + 1 == 2", "code")),
+        ("tagged `solution` below", untag_last),
+        ("tagged `solution` below", second_solution),
+        ("must assert something", replace("assert total == 2", "total == 2", "code")),
+        (
+            "that can be false",
+            replace("assert total == 2", "assert True", "code"),
+        ),
+        (
+            "that can be false",
+            replace("assert total == 2", "assert TERMS == 3", "code"),
+        ),
+    ],
+    "check_folds": [
         ("fold", unfold),
+        ("fold", unfold_on_the_site),
+        ("fold", unfold_in_colab),
+    ],
+    "check_numbers": [
+        (number, replace("And further.", text))
+        for number, text in {
+            "0.37": "It is 0.37 there.",
+            "41 %": "It is 41 % there.",
+            "9,184": "There are 9,184 of them.",
+            "13": "There are 13 of them.",
+            "\N{MINUS SIGN}3": "It is \N{MINUS SIGN}3.2 there.",
+            "3.4": "The sum is 3.4 there.",
+        }.items()
+    ],
+    "check_your_turn": [
+        ("not started", lambda nb: tagged(nb, "exercise")[0].outputs.clear()),
+        ("that it is right", lambda nb: tagged(nb, "solution")[0].outputs.clear()),
+        ("(5 minutes,", replace("5 minutes", "6 minutes")),
+        ("(5 minutes,", replace("\N{BLACK STAR})", "\N{BLACK STAR}\N{BLACK STAR})")),
+        ("must follow it", unsolved),
+        ("nbval-check-output", retag("solution", "solution", "hide-input")),
+        ('check("key", my_name)', replace("my_sum)", "sum)", "code")),
+        ("no entry 1.1.2", replace('"1.1.1", my_sum', '"1.1.2", my_sum', "code")),
+        ("has ['1.1.1'] for this notebook", without_exercise),
+    ],
+    "check_style": [
+        ("leave rcParams", add("course_style()\nplt.rcParams['font.size'] = 9")),
+        ("leave dpi", add("course_style()\nplt.subplots(dpi=70)")),
+        ("leave %config", add("course_style()\n%config InlineBackend.x = 1")),
+        ("describe the figure", add("course_style()\nplt.show()", outputs=[PNG])),
     ],
     "check_links": [
         ("../gone.md", replace("../README.md", "../gone.md")),
@@ -163,9 +232,21 @@ BREAKS = {
         ("finite Python numbers", shows("{'total': np.float64(1.0)}")),
         ("finite Python numbers", shows("{'total': 'many'}")),
         ("finite Python numbers", shows("{}")),
-        ("snake_case", shows("{'Test accuracy': 0.9}")),
+        ("finite Python numbers", shows("[1]")),
+        ("snake_case", shows("{'headline': 'none', 'Test accuracy': 0.9}")),
+        ('give the result a "headline"', shows("{'total': 3.5}")),
+        ("one line of text", shows("{'headline': 1, 'total': 3.5}")),
+        ("typed, not computed: 3", replace('"terms": TERMS', '"terms": 3', "code")),
     ],
     "check_oracle": [("where it is built", assert_nothing)],
+    "check_proofs": [
+        (
+            "add against math.fsum",
+            replace("assert by_hand == summed", "ok = 1", "code"),
+        ),
+        ("add against math.fsum", replace("math.fsum([2, 3])", "2 + 3", "code")),
+        ("add against math.fsum", replace("= add(2, 3)", "= math.fsum([5])", "code")),
+    ],
     "check_banned": [
         ("torch.hub", add("model = torch.hub.load('a', 'b')")),
         (".to(device)", add("step.cuda()")),
@@ -204,6 +285,8 @@ BREAKS = {
         ("do not say torch, device", forget),
         ("do not say peak_memory_mb of", forget_memory),
         ("changed since", recorded(source_hash="0" * 64)),
+        ("not those of the stored run", recorded(outputs_hash="0" * 64)),
+        ("not those of the stored run", shows("{'headline': '-', 'total': 3.4}")),
     ],
     "check_time": [
         ("not that of the stored run", recorded(seconds=301)),
@@ -212,11 +295,19 @@ BREAKS = {
     "check_kernel": [("conda-env", change_kernel)],
 }
 AFTER_THE_RUN = {"check_executed", "check_record", "check_time"}
+ALSO = {"check_oracle": ["check_proofs", "check_oracle"]}  # one fault, two complaints
 CASES = [
     (name, words, break_it)
     for name, breaks in BREAKS.items()
     for words, break_it in breaks
 ]
+
+
+@pytest.fixture(autouse=True)
+def entry_of_the_sample(monkeypatch):
+    """Let the sample's exercise be the only one there is."""
+    one = Exercise(5, 1, list, operator.add, "operator.add", {}, ())
+    monkeypatch.setattr(checks, "entries", lambda: {"1.1.1": one})
 
 
 @pytest.mark.parametrize(
@@ -228,7 +319,7 @@ def test_exactly_this_check_complains(tmp_path, name, words, break_it):
     if name not in AFTER_THE_RUN:
         sample.as_if_run(nb)  # the defect was there when it was run
     found = complaints(sample.course(tmp_path, nb))
-    assert list(found) == [name]
+    assert list(found) == ALSO.get(name, [name])
     assert words in found[name]
 
 
@@ -256,7 +347,8 @@ def test_stamps_change_no_verdict(tmp_path):
         add("step = 1\n" * 400, outputs=[LARGE]),
         replace("- One.", "- 1.\n" * 9),
         replace(
-            "| 1 second on 2 CPU cores |", "| 1 second on 2 CPU cores, 9 MB, once |"
+            "| 1 second on 2 CPU cores with bfloat16 |",
+            "| 1 second on 2 CPU cores with bfloat16, 9 MB, once |",
         ),
         replace("hand, and know", "hand. Know"),
         add("1 / 0", "raises-exception", outputs=[ERROR]),

@@ -23,7 +23,7 @@ def test_no_two_notebooks_have_one_number():
     assert sorted(set(numbers)) == sorted(numbers)
 
 
-@pytest.mark.parametrize("table", ["tiny.toml", "expected.toml"])
+@pytest.mark.parametrize("table", ["tiny.toml", "expected.toml", "proofs.toml"])
 def test_each_notebook_has_a_table(table):
     tables = read_toml(ROOT / "tests" / table)
     assert sorted(tables) == sorted(map(key_of, NOTEBOOKS)), (

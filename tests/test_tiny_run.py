@@ -58,7 +58,7 @@ def test_the_tiny_run_overrides_parameters_data_and_threads(tmp_path):
     facts_course(tmp_path, "2 data unset 1 1 1")
     code, printed = pytest_in(tmp_path)
     assert code == 0, printed
-    assert "13 passed" in printed
+    assert "16 passed" in printed
 
 
 def test_the_full_run_changes_neither_parameters_nor_data(tmp_path, monkeypatch):
@@ -78,7 +78,7 @@ def test_cells_below_an_error_are_skipped_and_those_below_a_difference_run(tmp_p
     sample.course(tmp_path, sample.as_if_run(nb))
     code, printed = pytest_in(tmp_path)
     assert code == 1
-    assert "2 failed, 8 passed, 4 skipped" in printed
+    assert "2 failed, 11 passed, 4 skipped" in printed
     assert "ZeroDivisionError" in printed
 
 

@@ -23,6 +23,7 @@ from utils.course.notebooks import (
     course_cells,
     key_of,
     load,
+    outputs_hash,
     result_of,
     save,
     source_hash,
@@ -175,11 +176,13 @@ def execute(path: Path) -> float:
         NotebookError: A cell failed; the stored notebook is as before.
     """
     nb = load(path)
+    speed = training_speed()
     measured = _run_cells(nb, path)
     for cell in nb.cells:
         cell.metadata.pop("execution", None)  # times of day, left by JupyterLab
     nb.metadata = NotebookNode(kernelspec=KERNEL, language_info=LANGUAGE)
-    record = _record(nb, path) | measured
+    record = _record(nb, path) | measured | {"images_per_second": speed}
+    record["outputs_hash"] = outputs_hash(nb)
     nb.metadata[RECORD] = record
     write_time(nb, record)
     save(nb, path)
@@ -194,14 +197,12 @@ def write_time(nb: NotebookNode, record: dict[str, Any]) -> None:
 
     Args:
         nb: The notebook, changed in place.
-        record: Of the run: `seconds`, `device` and `threads`.
+        record: Of the run: `seconds`, `device`, `threads` and `fast_bfloat16`.
     """
-    seconds, threads = record["seconds"], record["threads"]
-    if seconds < 99.5:
-        time_taken = f"{seconds:.0f} second{'' if f'{seconds:.0f}' == '1' else 's'}"
-    else:
-        time_taken = f"{seconds / 60:.1f} minutes"
+    threads = record["threads"]
+    time_taken = _in_words(record["seconds"])
     on = f"{threads} CPU core{'' if threads == 1 else 's'}"
+    on += " with bfloat16" if record["fast_bfloat16"] else " without bfloat16"
     if record["device"] != "cpu":
         on = "a GPU"
     # the head of the table and its first row, whose last cell is the time
@@ -217,10 +218,63 @@ def write_time(nb: NotebookNode, record: dict[str, Any]) -> None:
         )
 
 
+def _in_words(seconds: float) -> str:
+    """Write a duration: `73 seconds`, `3.9 minutes`."""
+    if seconds < 99.5:
+        return f"{seconds:.0f} second{'' if f'{seconds:.0f}' == '1' else 's'}"
+    return f"{seconds / 60:.1f} minutes"
+
+
+def training_speed(seconds: float = 2.0) -> float:
+    """Return how many images a second a small network is trained with here.
+
+    It is measured on the network of notebook 3.4, trained as `training.fit` does it:
+    what a notebook takes on two machines is about inverse to it.
+
+    Args:
+        seconds: How long to measure, after a step to warm up.
+    """
+    import torch  # as in `_record`
+    from torch.nn import functional as F
+
+    from utils.models import fashion_cnn
+    from utils.runtime import pick_device
+    from utils.training import train_one_epoch
+
+    device, size = pick_device(), 128
+    with torch.random.fork_rng():
+        model = fashion_cnn().to(device)
+        batch = torch.randn(size, 1, 28, 28), torch.randint(10, (size,))
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+        options = {"loss_fn": F.cross_entropy, "optimizer": optimizer, "device": device}
+        train_one_epoch(model, [batch], **options)
+        started, steps = time.perf_counter(), 0
+        while (passed := time.perf_counter() - started) < seconds:
+            train_one_epoch(model, [batch], **options)
+            steps += 1
+    return round(size * steps / passed, 1)
+
+
+def cost_here(record: dict[str, Any], speed: float) -> str:
+    """Say how long a stored run may take on this machine.
+
+    Args:
+        record: Of the stored run: `seconds` and `images_per_second`.
+        speed: Of this machine, from `training_speed`.
+    """
+    expected = record["seconds"] * record["images_per_second"] / speed
+    return (
+        f"about {_in_words(expected)} on this machine, which trains {speed:,.0f} "
+        f"images a second; the stored run took {_in_words(record['seconds'])} at "
+        f"{record['images_per_second']:,.0f}"
+    )
+
+
 def run(path: Path, folder: Path) -> Path:
     """Run the notebook at `path`, print its progress and result, and write a page.
 
-    The result is judged by the course's `tests/expected.toml`, where that is there.
+    First it says how long that may take here. The result is judged by the course's
+    `tests/expected.toml`, where that is there.
 
     Args:
         path: The notebook.
@@ -234,6 +288,9 @@ def run(path: Path, folder: Path) -> Path:
         NotebookError: A cell failed.
     """
     nb, page = load(path), folder / f"{path.stem}.html"
+    stored = nb.metadata.get(RECORD, {})
+    if "images_per_second" in stored:  # a reader's own notebook has no stored run
+        print(cost_here(stored, training_speed()))
     try:
         measured = _run_cells(nb, path, echo=True)
     finally:

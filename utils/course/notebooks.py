@@ -5,6 +5,7 @@ Needs the extra `dev`. Nothing here runs a notebook; `execution` does.
 
 import ast
 import hashlib
+import json
 import math
 import os
 import re
@@ -26,7 +27,9 @@ FACTS = (
     "seconds",
     "peak_memory_mb",
     "commit",
+    "images_per_second",
     "source_hash",
+    "outputs_hash",
 )
 # tags of the cells that `badges` puts in and takes out
 STAMPS = ("badges", "colab")
@@ -145,12 +148,19 @@ def source_hash(nb: NotebookNode) -> str:
     return hashlib.sha256(code.encode()).hexdigest()
 
 
+def outputs_hash(nb: NotebookNode) -> str:
+    """Return the SHA-256 of what the cells of `nb` put out, in hex."""
+    outputs = [[dict(output) for output in cell.outputs] for cell in code_cells(nb)]
+    text = json.dumps(outputs, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def record_of(nb: NotebookNode) -> dict[str, Any]:
     """Return what is known about the stored run of `nb`: the values of `FACTS`.
 
     Raises:
-        NotebookError: It was not run with `make execute`, or its code has changed
-            since.
+        NotebookError: It was not run with `make execute`, or its code or what it put
+            out has changed since.
     """
     record = nb.metadata.get(RECORD, {})
     if missing := [fact for fact in FACTS if fact not in record]:
@@ -161,6 +171,10 @@ def record_of(nb: NotebookNode) -> dict[str, Any]:
     if record["source_hash"] != source_hash(nb):
         raise NotebookError(
             "the code has changed since the stored run: run `make execute`"
+        )
+    if record["outputs_hash"] != outputs_hash(nb):
+        raise NotebookError(
+            "the outputs are not those of the stored run: run `make execute`"
         )
     return record
 
@@ -228,13 +242,37 @@ def parameters_of(nb: NotebookNode) -> dict[str, Any]:
     return values
 
 
+def headline_of(nb: NotebookNode) -> str:
+    """Return the phrase under `"headline"` in the result of `nb`; "" if there is none.
+
+    Raises:
+        NotebookError: There is no result, or the headline is not one line of text.
+    """
+    headline = _displayed_result(nb).get("headline", "")
+    if not isinstance(headline, str) or "\n" in headline:
+        raise NotebookError(f"the headline must be one line of text, not {headline!r}")
+    return headline
+
+
 def result_of(nb: NotebookNode) -> dict[str, float]:
-    """Return the dict that the cell of `nb` tagged `result` has displayed.
+    """Return the numbers that the cell of `nb` tagged `result` has displayed.
 
     Raises:
         NotebookError: There is not exactly one such cell, or it displayed something
-            else than a dict of finite numbers.
+            else than a dict of finite numbers, and perhaps a headline.
     """
+    shown = _displayed_result(nb)
+    result = {key: value for key, value in shown.items() if key != "headline"}
+    if not result or not all(map(_is_number, result.values())):
+        raise NotebookError(
+            f"the result must be a dict of finite Python numbers (use .item()), not "
+            f"{shown}"
+        )
+    return result
+
+
+def _displayed_result(nb: NotebookNode) -> dict[str, Any]:
+    """Return the dict that the cell of `nb` tagged `result` has displayed."""
     shown = [
         out
         for out in _only(nb, "result").outputs
@@ -249,11 +287,7 @@ def result_of(nb: NotebookNode) -> dict[str, float]:
         result = ast.literal_eval(text)
     except (ValueError, SyntaxError):
         result = None
-    if (
-        not isinstance(result, dict)
-        or not result
-        or not all(map(_is_number, result.values()))
-    ):
+    if not isinstance(result, dict):
         raise NotebookError(
             f"the result must be a dict of finite Python numbers (use .item()), not "
             f"{text}"

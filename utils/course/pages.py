@@ -6,12 +6,13 @@ import os
 import re
 from pathlib import Path
 
-from bs4 import BeautifulSoup
+from bs4 import BeautifulSoup, Tag
 from nbconvert import HTMLExporter
 from nbformat import NotebookNode
 
 from utils.course.notebooks import (
     NotebookError,
+    code_cells,
     course_notebooks,
     load,
     promise_of,
@@ -62,14 +63,39 @@ def write_page(
     for link in soup.select("a[href]"):
         link["href"] = _retarget(link["href"], source, page, pages or {})
     for cell in soup.select(".celltag_solution"):
-        folded = cell.wrap(soup.new_tag("details"))
-        summary = soup.new_tag(
-            "summary", style="margin: 0.6rem 5.6rem; font-family: system-ui, sans-serif"
-        )
-        summary.string = "Solution"
-        folded.insert(0, summary)
+        _fold(soup, cell, "Solution")
+    for code in soup.select(".celltag_figure .jp-Cell-inputWrapper"):
+        _fold(soup, code, "Code of this figure")
+    for start, alt in _alternative_texts(nb).items():
+        for image in soup.select(f'img[src^="{start}"]'):
+            image["alt"] = alt
     page.parent.mkdir(parents=True, exist_ok=True)
     page.write_text(str(soup), encoding="utf-8")
+
+
+def _fold(soup: BeautifulSoup, part: Tag, title: str) -> None:
+    """Put a part of a page into a block that opens by a click."""
+    folded = part.wrap(soup.new_tag("details"))
+    summary = soup.new_tag(
+        "summary", style="margin: 0.6rem 5.6rem; font-family: system-ui, sans-serif"
+    )
+    summary.string = title
+    folded.insert(0, summary)
+
+
+def _alternative_texts(nb: NotebookNode) -> dict[str, str]:
+    """Return for each stored image that is described how its address on a page begins.
+
+    An SVG image brings its description with it.
+    """
+    return {
+        f"data:{kind};base64,{data[:400]}": output.metadata[kind]["alt"]
+        for cell in code_cells(nb)
+        for output in cell.outputs
+        for kind, data in output.get("data", {}).items()
+        if kind in ("image/png", "image/jpeg")
+        and "alt" in output.get("metadata", {}).get(kind, {})
+    }
 
 
 def _retarget(link: str, source: Path, page: Path, pages: dict[Path, Path]) -> str:

@@ -4,11 +4,14 @@ What is wrong with a notebook, a test finds; what is a matter of measure stands 
 number has to be hit, and nothing is squeezed to hit one.
 """
 
+import base64
+import io
 import json
 import re
 from pathlib import Path
 
 from nbformat import NotebookNode
+from PIL import Image
 
 from utils.course.notebooks import (
     RECORD,
@@ -19,16 +22,23 @@ from utils.course.notebooks import (
     key_of,
     load,
     parameters_of,
+    tagged,
     tags_of,
 )
+
+LONG_CELL = 12  # lines
 
 # measure -> what is aimed at, (at least, at most)
 AIMS = {
     "sections": (3, 5),
     "words": (1200, 2200),
     "lines": (0, 300),
+    "long cells %": (0, 50),
     "figures": (4, 8),
+    "narrowest px": (700, 2000),
     "parameters": (4, 12),
+    "checked": (1, 2),
+    "open": (2, 3),
     "seconds": (0, 300),
     "kB": (0, 1500),
     "output kB": (0, 300),
@@ -40,8 +50,11 @@ def measure(path: Path) -> dict[str, float]:
 
     `sections` are numbered headings. `words` are those of the text outside formulas,
     code and collapsed blocks. `lines` are those of code that teaches, without comments
-    and blank ones: no solutions, no figures folded away. `figures` are images in the
-    text and among the outputs; `output kB` is the largest.
+    and blank ones: no solutions, no figures folded away, not the reader's own cell;
+    `long cells %` is the share of such cells with more than 12 lines. `figures` are
+    images in the text and among the outputs, and `narrowest px` is the width on the
+    page of the narrowest output. `checked` exercises have a check, `open` ones do not.
+    `output kB` is the largest.
 
     Raises:
         NotebookError: It is no notebook, or has no parameters cell.
@@ -52,24 +65,60 @@ def measure(path: Path) -> dict[str, float]:
     )
     outputs = [output for cell in code_cells(nb) for output in cell.outputs]
     taught = [
-        line.strip()
+        [
+            line
+            for line in map(str.strip, cell.source.splitlines())
+            if line and not line.startswith("#")
+        ]
         for cell in code_cells(nb)
-        if not {"solution", "figure"} & set(tags_of(cell))
-        for line in cell.source.splitlines()
+        if not {"solution", "figure", "exercise"} & set(tags_of(cell))
     ]
-    drawn = [_is_image(output) for output in outputs]
+    long = sum(len(lines) > LONG_CELL for lines in taught)
+    widths = [width for output in outputs for width in _widths(output)]
+    exercises = len(tagged(nb, "exercise"))
     return {
         "sections": len(re.findall(r"^## \d+\. ", text, re.M)),
         "words": len(_words(text)),
-        "lines": sum(line != "" and not line.startswith("#") for line in taught),
-        "figures": sum(drawn) + len(re.findall(r"!\[|<img\b", text)),
+        "lines": sum(map(len, taught)),
+        "long cells %": round(100 * long / max(1, len(taught))),
+        "figures": sum(map(_is_image, outputs)) + len(re.findall(r"!\[|<img\b", text)),
+        "narrowest px": round(min(widths, default=AIMS["narrowest px"][0])),
         "parameters": len(parameters_of(nb)),
+        "checked": exercises,
+        "open": len(tagged(nb, "solution")) - exercises,
         "seconds": round(nb.metadata.get(RECORD, {}).get("seconds", 0)),
         "kB": round(path.stat().st_size / 1000),
         "output kB": round(
             max((len(json.dumps(output)) for output in outputs), default=0) / 1000
         ),
     }
+
+
+def _widths(output: NotebookNode) -> list[float]:
+    """Return the width on the page, in pixels, of the image that `output` shows."""
+    data, widths = output.get("data", {}), []
+    for kind in ("image/png", "image/jpeg"):
+        if kind in data:
+            stored = output.get("metadata", {}).get(kind, {}).get("width")
+            widths.append(stored or _image_width(data[kind]))
+    if found := re.search(
+        r"<svg\b[^>]*\bwidth=\"([\d.]+)(pt|px)?", data.get("image/svg+xml", "")
+    ):
+        widths.append(float(found[1]) * (4 / 3 if found[2] == "pt" else 1))
+    page = data.get("text/html", "")
+    for tag in re.findall(r"<img\b[^>]*>", page):
+        given = re.search(r'\bwidth="(\d+)', tag)
+        inside = re.search(r"base64,([^\"]+)", tag)
+        if given:
+            widths.append(float(given[1]))
+        elif inside:
+            widths.append(_image_width(inside[1]))
+    return widths
+
+
+def _image_width(encoded: str) -> float:
+    """Return the width in pixels of an image in base64."""
+    return Image.open(io.BytesIO(base64.b64decode(encoded))).width
 
 
 def _words(text: str) -> list[str]:

@@ -6,6 +6,7 @@ is typed.
 
 import base64
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 from utils.course.notebooks import (
     NotebookError,
     course_notebooks,
+    headline_of,
     key_of,
     load,
     promise_of,
@@ -24,7 +26,7 @@ from utils.course.notebooks import (
 )
 
 START, END = "<!-- notebooks:start -->", "<!-- notebooks:end -->"
-SUFFIXES = {"image/png": ".png", "image/jpeg": ".jpg"}
+SUFFIXES = {"image/png": ".png", "image/jpeg": ".jpg", "image/svg+xml": ".svg"}
 TIME = re.compile("seconds|speed")  # in a key: it depends on the machine
 NO_RANGE = "\N{EN DASH}"
 Ranges = dict[str, list[float]]  # key of a result -> [lowest, highest]
@@ -38,6 +40,7 @@ class StoredRun:
     title: str  # with the number, `2.14 Training a network`
     promise: str  # the sentence under the title
     result: dict[str, float]
+    headline: str  # a phrase with a yardstick; "" if the result has none
     record: dict[str, Any]  # `notebooks.FACTS`
 
     @property
@@ -60,6 +63,7 @@ def read_run(path: Path, root: Path) -> StoredRun:
             title_of(nb),
             promise_of(nb),
             result_of(nb),
+            headline_of(nb),
             record_of(nb),
         )
     except NotebookError as error:
@@ -192,7 +196,10 @@ def results_page(runs: list[StoredRun], expected: dict[str, Ranges]) -> str:
 
 
 def readme_table(runs: list[StoredRun]) -> str:
-    """Return the README's table: for each notebook the first number of its result."""
+    """Return the README's table: for each notebook its headline.
+
+    Without one the first number of its result stands there.
+    """
     lines = [
         "| Notebook | What you will have | Result | Seconds |",
         "|---|---|---|---:|",
@@ -202,7 +209,7 @@ def readme_table(runs: list[StoredRun]) -> str:
         row = [
             run.link,
             _cell(run.promise),
-            f"`{key}` {_number(value)}",
+            _cell(run.headline) or f"`{key}` {_number(value)}",
             f"{run.record['seconds']:.0f}",
         ]
         lines.append("| " + " | ".join(row) + " |")
@@ -230,10 +237,11 @@ def with_table(readme: str, table: str) -> str:
 def readme_images(root: Path) -> dict[Path, bytes]:
     """Return the stored images of the cells tagged `readme-picture`, by their place.
 
-    That is `images/NN_name.png` beside the notebook, or `.jpg`, as the cell stored it.
+    That is `images/NN_name.png` beside the notebook, or `.jpg` or `.svg`, as the cell
+    stored it.
 
     Raises:
-        NotebookError: Such a cell has stored neither a PNG nor a JPEG image.
+        NotebookError: Such a cell has stored no image.
     """
     found = {}
     for path in course_notebooks(root):
@@ -244,12 +252,14 @@ def readme_images(root: Path) -> dict[Path, bytes]:
             ]
             if not stored:
                 raise NotebookError(
-                    f"{path}: the cell tagged readme-picture has stored no PNG or JPEG "
-                    f"image"
+                    f"{path}: the cell tagged readme-picture has stored no PNG, JPEG "
+                    f"or SVG image"
                 )
             kind, image = stored[0]
             target = path.parent / "images" / (path.stem + SUFFIXES[kind])
-            found[target] = base64.b64decode(image)
+            found[target] = (
+                image.encode() if kind == "image/svg+xml" else base64.b64decode(image)
+            )
     return found
 
 
@@ -270,17 +280,33 @@ def published(root: Path) -> dict[Path, bytes]:
     return {path: text.encode() for path, text in texts.items()} | readme_images(root)
 
 
+def outlived(published_paths: Iterable[Path]) -> list[Path]:
+    """Return images of an earlier run that was stored in another format."""
+    others = [
+        path.with_suffix(suffix)
+        for path in published_paths
+        for suffix in SUFFIXES.values()
+        if path.suffix in SUFFIXES.values() and path.suffix != suffix
+    ]
+    return [path for path in others if path.exists()]
+
+
 def stale(root: Path) -> list[str]:
     """Return a sentence for each file under `root` that `make results` would change."""
+    contents = published(root)
+    changed = [
+        path
+        for path, content in contents.items()
+        if not path.exists() or path.read_bytes() != content
+    ]
     return [
         f"{path.name} is not what the stored runs say: run `make results`"
-        for path, content in published(root).items()
-        if not path.exists() or path.read_bytes() != content
+        for path in changed + outlived(contents)
     ]
 
 
 def publish(root: Path) -> list[Path]:
-    """Write the files that `published` names; return them.
+    """Write the files that `published` names, delete what they replace; return them.
 
     Raises:
         NotebookError: As `published` does; nothing was written.
@@ -289,4 +315,6 @@ def publish(root: Path) -> list[Path]:
     for path, content in contents.items():
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(content)
+    for path in outlived(contents):
+        path.unlink()
     return list(contents)
