@@ -30,7 +30,7 @@ from utils.course.notebooks import course_notebooks, load, save
 from utils.data import ImageSet, fashion_mnist, make_loader, scenes, split, take
 from utils.detection import evaluate_detections
 from utils.metrics import accuracy
-from utils.models import fashion_cnn, fashion_mlp
+from utils.models import conv_block, fashion_mlp
 from utils.runtime import (
     Stopwatch,
     autocast,
@@ -42,7 +42,8 @@ from utils.training import evaluate, fit, train_one_epoch
 from utils.transforms import flip_each
 
 ROOT = Path(__file__).parent.parent
-TARGET = 0.91  # test accuracy on Fashion-MNIST
+TARGET = 0.91  # accuracy on held-out training images of Fashion-MNIST
+SEEDS = (0, 1, 2)
 DEVICE = pick_device()
 KINDS = {
     "a": "x, at least",
@@ -79,9 +80,11 @@ def standardise(train: ImageSet) -> v2.Compose:
     )
 
 
-def textbook(train: ImageSet, test: ImageSet) -> Iterator[tuple[float, float]]:
-    """Train as textbooks do; yield each epoch's seconds, and the test accuracy then."""
-    seed_everything(0)
+def textbook(
+    train: ImageSet, judged: ImageSet, seed: int
+) -> Iterator[tuple[float, float]]:
+    """Train as textbooks do; yield each epoch's seconds, and the accuracy then."""
+    seed_everything(seed)
     model = nn.Sequential(
         *(
             nn.Conv2d(1, 64, 3),
@@ -105,17 +108,28 @@ def textbook(train: ImageSet, test: ImageSet) -> Iterator[tuple[float, float]]:
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
-        yield watch.seconds, measure(model, make_loader(test, 1000))
+        yield watch.seconds, measure(model, make_loader(judged, 1000))
 
 
 def course(
-    train: ImageSet, test: ImageSet, epochs: int = 2
+    train: ImageSet, judged: ImageSet, seed: int, amp: bool, epochs: int = 3
 ) -> Iterator[tuple[float, float]]:
-    """Do the same as notebook 3.4, its schedule cut to `epochs`."""
-    # Two epochs and this rate were chosen for the target on the test set; the textbook
-    # loop is not tuned.
-    seed_everything(0)
-    model = fashion_cnn().to(DEVICE, memory_format=torch.channels_last)
+    """Train as notebook 3.4 does, a lighter network for a shorter time."""
+    # The network, its rate and the epochs were chosen on the images that it is judged
+    # on here, which are held out of the training set; the textbook loop is not tuned.
+    seed_everything(seed)
+    model = nn.Sequential(
+        conv_block(1, 32),
+        nn.MaxPool2d(2),
+        conv_block(32, 64),
+        nn.MaxPool2d(2),
+        conv_block(64, 128),
+        nn.Flatten(),
+        nn.Linear(128 * 7 * 7, 82),
+        nn.ReLU(),
+        nn.Dropout(0.3),
+        nn.Linear(82, 10),
+    ).to(DEVICE)
     transform = standardise(train)
     loader = make_loader(
         train,
@@ -123,23 +137,25 @@ def course(
         shuffle=True,
         transform=lambda x: flip_each(transform(x)),
         drop_last=True,
+        seed=seed,
     )
-    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=0.05)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=4e-3, weight_decay=0.05)
     scheduler = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, 2e-3, total_steps=epochs * len(loader)
+        optimizer, 4e-3, total_steps=epochs * len(loader)
     )
     options = {
         "loss_fn": F.cross_entropy,
         "optimizer": optimizer,
         "device": DEVICE,
         "scheduler": scheduler,
+        "amp": amp,
     }
     for _ in range(epochs):
         with Stopwatch() as watch:
             train_one_epoch(model, loader, **options)
         yield (
             watch.seconds,
-            measure(model, make_loader(test, 1000, transform=transform)),
+            measure(model, make_loader(judged, 1000, transform=transform)),
         )
 
 
@@ -153,22 +169,37 @@ def measure(model: nn.Module, loader: DataLoader) -> float:
     return evaluate(model, loader, **options)["accuracy"]
 
 
-def bench_target(train: ImageSet, test: ImageSet) -> list[dict]:
-    """(a) Seconds of training to 91 % test accuracy; they take turns, an epoch each."""
-    runs = {"course": course(train, test), "textbook": textbook(train, test)}
-    seconds = dict.fromkeys(runs, 0.0)
-    while runs:
-        for name in list(runs):
-            epoch_seconds, reached = next(runs[name], (0.0, 0.0))
-            seconds[name] += epoch_seconds
-            print(f"  {name}: {reached:.4f} after {seconds[name]:.0f} s", flush=True)
-            if reached >= TARGET:
-                del runs[name]
-            elif epoch_seconds == 0 or seconds[name] > 1000:
-                sys.exit(f"the {name} loop did not reach {TARGET}")
-    ours, theirs = seconds["course"], seconds["textbook"]
-    what = "seconds to 91 % on Fashion-MNIST"
-    return [row("a", what, "textbook loop", theirs, "3.4", ours, theirs / ours, 3.0)]
+def bench_target(train: ImageSet, judged: ImageSet, float32: bool) -> list[dict]:
+    """(a) Seconds of training to 91 %, the mean of three seeds.
+
+    The two loops take turns, an epoch each; each has its own stream of random numbers.
+    """
+    amp = has_fast_bfloat16(DEVICE) and not float32
+    seconds = {"course": [], "textbook": []}
+    for seed in SEEDS:
+        runs = {
+            "course": course(train, judged, seed, amp),
+            "textbook": textbook(train, judged, seed),
+        }
+        states: dict[str, torch.Tensor] = {}
+        spent = dict.fromkeys(runs, 0.0)
+        while runs:
+            for name in list(runs):
+                if name in states:
+                    torch.set_rng_state(states[name])
+                epoch_seconds, reached = next(runs[name], (0.0, 0.0))
+                states[name] = torch.get_rng_state()
+                spent[name] += epoch_seconds
+                print(f"  {name}: {reached:.4f} after {spent[name]:.0f} s", flush=True)
+                if reached >= TARGET:
+                    del runs[name]
+                    seconds[name].append(spent[name])
+                elif epoch_seconds == 0 or spent[name] > 1000:
+                    sys.exit(f"the {name} loop did not reach {TARGET}, seed {seed}")
+    ours, theirs = (statistics.mean(seconds[name]) for name in ("course", "textbook"))
+    what = f"seconds to 91 % on Fashion-MNIST, {'bfloat16' if amp else 'float32'}"
+    bound = 5.0 if amp else 3.5
+    return [row("a", what, "textbook", theirs, "course", ours, theirs / ours, bound)]
 
 
 def bench_fit(train: ImageSet, rounds: int = 60) -> list[dict]:
@@ -404,13 +435,16 @@ def main() -> None:
         help="the lines to measure",
     )
     parser.add_argument("--json", type=Path, help="write the numbers to this file, too")
+    parser.add_argument(
+        "--float32", action="store_true", help="line (a) without bfloat16"
+    )
     arguments = parser.parse_args()
     rows = []
     if set(arguments.only) & set("abc"):
-        whole, test = fashion_mnist()
-        train, _ = split(whole, 0.1)
+        whole, _ = fashion_mnist()
+        train, held_out = split(whole, 0.1)
         benches = {
-            "a": lambda: bench_target(train, test),
+            "a": lambda: bench_target(train, held_out, arguments.float32),
             "b": lambda: bench_fit(train),
             "c": lambda: bench_loader(train),
         }
