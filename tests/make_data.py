@@ -6,6 +6,7 @@ tests/data/README.md names them. Random samples are stratified by class and seed
 same command makes the same bytes.
 """
 
+import json
 import shutil
 import sys
 from pathlib import Path
@@ -25,6 +26,7 @@ WHOLE = (60_000, 10_000)
 # ImageNet's numbers
 LABELLED = {"chelsea": 285, "coffee": 967, "rocket": 657, "stereo_motorcycle": 670}
 EMOJI = 24  # how many of the drawings
+CELLS = {"train": 6, "val": 3, "test": 3}  # images of blood
 TREES = {  # photo: left, upper, right, lower edge of what is cut out of it, in pixels
     "2019_YELL_2_528000_4978000_image_crop2": (720, 176, 1360, 304),
     "2019_YELL_2_541000_4977000_image_crop": (544, 48, 672, 176),
@@ -110,11 +112,30 @@ def copy_files(name: str, folder: str, pattern: str, every: int = 1) -> None:
         shutil.copyfile(path, target)
 
 
+def take_cells() -> None:
+    """Copy the first images of each part of `bccd`, with their boxes."""
+    source, target = fetch("bccd"), DATA / "bccd"
+    (target / "annotations").mkdir(parents=True, exist_ok=True)
+    for part, size in CELLS.items():
+        coco = json.loads((source / f"annotations/{part}.json").read_text("utf-8"))
+        coco["images"] = sorted(coco["images"], key=lambda one: one["file_name"])[:size]
+        kept = {image["id"] for image in coco["images"]}
+        coco["annotations"] = [
+            box for box in coco["annotations"] if box["image_id"] in kept
+        ]
+        (target / f"annotations/{part}.json").write_text(json.dumps(coco), "utf-8")
+        (target / "images" / part).mkdir(parents=True, exist_ok=True)
+        for image in coco["images"]:
+            path = f"images/{part}/{image['file_name']}"
+            shutil.copyfile(source / path, target / path)
+
+
 if __name__ == "__main__":
     write_sample("FashionMNIST", *fashion_mnist())
     write_sample("MNIST", *mnist())
     write_labelled_photos()
     cut_trees()
+    take_cells()
     copy_files("rgbd", "rgbd", "arc2017/*")
     copy_files("cards", "cards", "*.png")
     copy_files("emoji", "openmoji", "1F4[0-9A-F][0-9A-F].svg", 256 // EMOJI)
