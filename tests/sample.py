@@ -23,7 +23,7 @@ Add numbers by hand, and know at the end why the order does not matter.
 
 | You will | You need | Time |
 |---|---|---|
-| add | [the curriculum](../README.md) | 1 second on 2 CPU cores with bfloat16 |"""
+| add | [the curriculum](../README.md) | 1 second on 2 cores of a CPU with bfloat16 |"""
 
 PLOT = """import matplotlib.pyplot as plt
 

@@ -347,8 +347,8 @@ def test_stamps_change_no_verdict(tmp_path):
         add("step = 1\n" * 400, outputs=[LARGE]),
         replace("- One.", "- 1.\n" * 9),
         replace(
-            "| 1 second on 2 CPU cores with bfloat16 |",
-            "| 1 second on 2 CPU cores with bfloat16, 9 MB, once |",
+            "| 1 second on 2 cores of a CPU with bfloat16 |",
+            "| 1 second on 2 cores of a CPU with bfloat16, 9 MB, once |",
         ),
         replace("hand, and know", "hand. Know"),
         add("1 / 0", "raises-exception", outputs=[ERROR]),

@@ -293,7 +293,7 @@ def test_execute_stores_a_run_and_leaves_a_notebook_that_fails(
         assert 300 < record["peak_memory_mb"] < 700
     assert record["fast_bfloat16"] is has_fast_bfloat16(pick_device())
     took = (
-        rf"\| run \| \| {record['seconds']:.0f} seconds? on \d+ CPU cores? "
+        rf"\| run \| \| {record['seconds']:.0f} seconds? on \d+ cores? of a CPU "
         r"with\w* bfloat16, 9 MB \|"
     )
     assert re.search(took, nb.cells[0].source)
@@ -302,9 +302,9 @@ def test_execute_stores_a_run_and_leaves_a_notebook_that_fails(
 @pytest.mark.parametrize(
     ("seconds", "threads", "device", "said"),
     [
-        (1.4, 2, "cpu", "1 second on 2 CPU cores with bfloat16"),
-        (99.4, 1, "cpu", "99 seconds on 1 CPU core without bfloat16"),
-        (99.6, 2, "cpu", "1.7 minutes on 2 CPU cores with bfloat16"),
+        (1.4, 2, "cpu", "1 second on 2 cores of a CPU with bfloat16"),
+        (99.4, 1, "cpu", "99 seconds on 1 core of a CPU without bfloat16"),
+        (99.6, 2, "cpu", "1.7 minutes on 2 cores of a CPU with bfloat16"),
         (281.3, 16, "cuda:0", "4.7 minutes on a GPU"),
     ],
 )

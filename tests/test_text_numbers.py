@@ -98,7 +98,7 @@ def test_another_number_is_not_it(text, printed, expected):
         "## 4.2 A heading of 27 words\n\n20. A long list.",
         "ResNet-18 and float32, conv2d of CIFAR-10, int8.",
         "He finds 3.57 % of errors (He et al., 2016).",
-        "| see | tensors | 31 seconds on 2 CPU cores, 17 MB, once |",
+        "| see | tensors | 31 seconds on 2 cores of a CPU, 17 MB, once |",
         "**Your turn** (15 minutes, \N{BLACK STAR}). Add.",
         "## References\n\n- A. Author, *On 0.93*, 88(2), 303-338, 2010.",
     ],

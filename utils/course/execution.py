@@ -201,7 +201,7 @@ def write_time(nb: NotebookNode, record: dict[str, Any]) -> None:
     """
     threads = record["threads"]
     time_taken = _in_words(record["seconds"])
-    on = f"{threads} CPU core{'' if threads == 1 else 's'}"
+    on = f"{threads} core{'' if threads == 1 else 's'} of a CPU"
     on += " with bfloat16" if record["fast_bfloat16"] else " without bfloat16"
     if record["device"] != "cpu":
         on = "a GPU"
