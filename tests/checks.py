@@ -398,17 +398,29 @@ def check_result(nb, path):
         problems.append(
             'give the result a "headline": one short phrase with its yardstick'
         )
+    written = set()  # None stands for a key that is computed
     for node in ast.walk(tree(tagged(nb, "result")[0])):
-        for key, value in (
-            zip(node.keys, node.values, strict=True)
-            if isinstance(node, ast.Dict)
-            else ()
-        ):
-            if not names_in(value):
-                problems.append(
+        keys = []
+        match node:
+            case ast.Dict():
+                keys = node.keys
+                problems += [
                     f"{ast.unparse(key)} of the result is typed, not computed: "
                     f"{ast.unparse(value)}"
-                )
+                    for key, value in zip(keys, node.values, strict=True)
+                    if not names_in(value)
+                ]
+            case ast.DictComp():
+                keys = [node.key]
+            case ast.Subscript(slice=key, ctx=ast.Store()):
+                keys = [key]
+        written |= {k.value if isinstance(k, ast.Constant) else None for k in keys}
+    shown = {*result, *(["headline"] if headline else [])}
+    if written != shown and None not in written:
+        problems.append(
+            f"the result shows other keys than its cell writes: "
+            f"{sorted(written ^ shown)}"
+        )
     return problems
 
 

@@ -237,6 +237,7 @@ BREAKS = {
         ('give the result a "headline"', shows("{'total': 3.5}")),
         ("one line of text", shows("{'headline': 1, 'total': 3.5}")),
         ("typed, not computed: 3", replace('"terms": TERMS', '"terms": 3', "code")),
+        ("writes: ['terms', 'words']", replace('"terms"', '"words"', "code")),
     ],
     "check_oracle": [("where it is built", assert_nothing)],
     "check_proofs": [
@@ -286,7 +287,10 @@ BREAKS = {
         ("do not say peak_memory_mb of", forget_memory),
         ("changed since", recorded(source_hash="0" * 64)),
         ("not those of the stored run", recorded(outputs_hash="0" * 64)),
-        ("not those of the stored run", shows("{'headline': '-', 'total': 3.4}")),
+        (
+            "not those of the stored run",
+            shows("{'headline': '-', 'total': 3.4, 'terms': 3}"),
+        ),
     ],
     "check_time": [
         ("not that of the stored run", recorded(seconds=301)),
