@@ -236,6 +236,7 @@ BREAKS = {
         ("snake_case", shows("{'headline': 'none', 'Test accuracy': 0.9}")),
         ('give the result a "headline"', shows("{'total': 3.5}")),
         ("one line of text", shows("{'headline': 1, 'total': 3.5}")),
+        ("one line of text", shows("{'headline': 'a\\nb', 'total': 3.5}")),
         ("typed, not computed: 3", replace('"terms": TERMS', '"terms": 3', "code")),
         ("writes: ['terms', 'words']", replace('"terms"', '"words"', "code")),
     ],

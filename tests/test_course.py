@@ -2,6 +2,7 @@
 
 import ast
 import base64
+import itertools
 import json
 import os
 import re
@@ -9,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,7 @@ import sample
 import torch
 from PIL import Image
 
-from utils.course import datasheet
+from utils.course import datasheet, execution
 from utils.course.__main__ import main, matching
 from utils.course.badges import stamp_all
 from utils.course.execution import cost_here, training_speed, write_time
@@ -343,11 +345,15 @@ def test_what_a_run_costs_here_goes_by_the_speed_of_training(speed, said):
     assert words.endswith("the stored run took 22 seconds at 920")
 
 
-def test_the_speed_of_training_is_measured_and_changes_no_random_number():
+def test_the_speed_of_training_is_measured_and_changes_no_random_number(monkeypatch):
+    ticks = itertools.count()
+    clock = types.SimpleNamespace(perf_counter=lambda: next(ticks) / 4)
+    monkeypatch.setattr(execution, "time", clock)
     torch.manual_seed(5)
     before = torch.get_rng_state()
-    slow, fast = training_speed(0.05), training_speed(0.1)
-    assert 0.2 < slow / fast < 5  # a rate, not a count
+    # 128 images a step; after n steps n + 1 quarters of a second have passed
+    assert training_speed(1.0) == round(128 * 3 / 1.0, 1)
+    assert training_speed(2.0) == round(128 * 7 / 2.0, 1)
     assert torch.equal(torch.get_rng_state(), before)
 
 

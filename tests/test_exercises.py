@@ -3,6 +3,9 @@
 import ast
 import copy
 import operator
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -104,6 +107,26 @@ def endless(a, b):
 )
 def test_the_verdict(answer, verdict):
     assert judge(entry(), answer, seconds=0.2).startswith(verdict)
+
+
+def test_a_loop_that_never_ends_is_stopped_in_the_background_too():
+    """There interrupts are ignored; what is ignored before is ignored after."""
+    code = (
+        "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+        "import test_exercises as t\n"
+        "print(t.judge(t.entry(), t.endless, seconds=0.2))\n"
+        "print(signal.getsignal(signal.SIGINT) is signal.SIG_IGN)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT / "tests",
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.stdout.startswith("not yet. It was stopped after 0.2 seconds")
+    assert done.stdout.endswith("True\n")
 
 
 @pytest.mark.parametrize(

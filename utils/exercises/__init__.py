@@ -7,6 +7,7 @@ exercise of notebook 6.3. Nothing here is secret: the reference is the library.
 import copy
 import dis
 import importlib
+import signal
 import threading
 import time
 from _thread import interrupt_main
@@ -195,8 +196,11 @@ def _run(exercise: Exercise, answer: Callable, seconds: float) -> _Run:
     here = threading.current_thread() is threading.main_thread()
     timer = threading.Timer(seconds, stop) if here and seconds < 1e6 else None
     started, numpy_state = time.monotonic(), np.random.get_state()
+    interrupts = signal.getsignal(signal.SIGINT)
     try:
         if timer:
+            # a program in the background may ignore interrupts
+            signal.signal(signal.SIGINT, signal.default_int_handler)
             timer.daemon = True
             timer.start()
         with torch.random.fork_rng(devices=[]):
@@ -221,6 +225,7 @@ def _run(exercise: Exercise, answer: Callable, seconds: float) -> _Run:
         finished.set()
         if timer:
             timer.cancel()
+            signal.signal(signal.SIGINT, interrupts or signal.SIG_DFL)
         np.random.set_state(numpy_state)
     run.too_slow = stopped.is_set() or time.monotonic() - started > seconds
     return run
