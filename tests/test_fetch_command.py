@@ -9,7 +9,7 @@ import pytest
 from fetch_helpers import FILES, GZ, WHEEL, WHEEL_NAME, described, pack, wheel
 
 from utils import fetch
-from utils.fetch import catalog
+from utils.fetch import catalog, sources
 from utils.fetch.__main__ import main
 
 
@@ -30,13 +30,13 @@ def test_list(course, server, mirror, capsys):
         "digits": f"0.8 no the mirror: {WHEEL_NAME} MIT".split()
     }
     (mirror / WHEEL_NAME).rename(course.folder / WHEEL_NAME)
-    for sources, origin in (
+    for listed, origin in (
         ([source], "PyPI: digits-data==1.0"),
         ([server.source], "internet: 127.0.0.1"),
         ([source | {"kind": "mirror"}], f"only a mirror: {WHEEL_NAME}"),
         ([source | {"kind": "mirror"}, server.source], "internet: 127.0.0.1"),
     ):
-        course.describe(*sources)
+        course.describe(*listed)
         main(["list", "digits"])
         expected = f"0.8 no {origin} MIT".split()
         assert rows(capsys.readouterr().out)["digits"] == expected
@@ -96,6 +96,32 @@ def test_get_without_a_name_asks_no_internet(course, server, mirror, monkeypatch
     # a package index is none: it has a source of that kind, and the server answers
     course.describe(server.source, wheel(course.folder, WHEEL))
     assert main(["get"]) == 0 and fetch.verify("digits") == []
+
+
+def test_get_and_list_ask_a_mirror_on_a_web_server(course, server, monkeypatch, capsys):
+    source = wheel(course.folder, WHEEL) | {"kind": "mirror"}
+    course.describe(source)
+    monkeypatch.setenv("CV_MIRROR", server.url)
+    main(["list"])
+    expected = f"0.8 no only a mirror: {WHEEL_NAME} MIT".split()
+    assert rows(capsys.readouterr().out)["digits"] == expected
+    assert main(["get"]) == 0 and not course.set.exists()
+    server.files[WHEEL_NAME] = (course.folder / WHEEL_NAME).read_bytes()
+    main(["list"])
+    expected = f"0.8 no the mirror: {WHEEL_NAME} MIT".split()
+    assert rows(capsys.readouterr().out)["digits"] == expected
+    assert main(["get"]) == 0 and fetch.verify("digits") == []
+
+
+def test_a_mirror_that_does_not_answer_is_asked_once(course, monkeypatch, capsys):
+    asked = []
+    monkeypatch.setattr(sources, "_status", lambda url: asked.append(url))
+    monkeypatch.setenv("CV_MIRROR", "https://silent.example/mirror")
+    course.describe(wheel(course.folder, WHEEL))
+    main(["list"])
+    main(["list"])
+    assert asked == ["https://silent.example/mirror"]
+    assert "PyPI: digits-data==1.0" in capsys.readouterr().out
 
 
 def test_get_and_verify_what_is_generated(course, capsys):

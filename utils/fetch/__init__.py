@@ -224,7 +224,10 @@ def unavailable(
         f"{layout.contents} into {entry.root / layout.folder}"
         for layout in entry.layouts
     ]
-    lines.append(f"  or set CV_MIRROR to a folder with {', or '.join(archives)};")
+    lines.append(
+        f"  or set CV_MIRROR to a folder or an https address with "
+        f"{', or '.join(archives)};"
+    )
     lines.append(f"  or put {', or '.join(places)}")
     damaged = any(isinstance(error, Refused) for _, error in failed)
     kind = DatasetUnavailable if damaged or torn else DatasetAbsent

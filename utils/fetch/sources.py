@@ -1,10 +1,11 @@
-"""Where data comes from: a mirror, pip's client, apt's client, the web.
+"""Where data comes from: a mirror (a folder or an address), pip, apt, the web.
 
 Each function of `OBTAIN` puts a set's archives into a folder and returns them; it
 neither checks nor opens them.
 """
 
 import errno
+import functools
 import http.client
 import os
 import re
@@ -16,6 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import quote, urlsplit
 
 from tqdm.auto import tqdm
 
@@ -33,7 +35,7 @@ def sources_of(entry: Entry) -> list[Source]:
     mirror, mirrored = os.environ.get("CV_MIRROR"), []
     if mirror:
         mirrored = [replace(each, kind="mirror", url=mirror) for each in entry.sources]
-        if not Path(mirror).expanduser().is_dir():
+        if not is_address(mirror) and not Path(mirror).expanduser().is_dir():
             print(f"{entry.name}: CV_MIRROR names {mirror}, which is not a folder")
     return mirrored + [each for each in entry.sources if each.kind != "mirror"]
 
@@ -53,7 +55,7 @@ def bring(entry: Entry, source: Source, work: Path) -> list[Path]:
         SourceError: If the source does not have it; `Refused` if it is not what the
             catalog says.
     """
-    if source.kind != "mirror":  # a mirror takes no time, and may well lack the set
+    if source.kind != "mirror":  # which may well lack the set
         print(f"{entry.name}: from {source.label} ...", flush=True)
     archives = OBTAIN[source.kind](entry, source, work)
     for archive in archives:
@@ -71,8 +73,54 @@ def archive_names(entry: Entry, source: Source) -> list[str]:
     return [f"{entry.name}/{member_of(source, file)}" for file in source.layout.files]
 
 
+def is_address(mirror: str) -> bool:
+    """Tell whether a mirror is the address of a web server, not a folder."""
+    return urlsplit(mirror).scheme in ("http", "https")
+
+
+def is_in_mirror(entry: Entry, source: Source) -> bool:
+    """Tell whether the mirror that is a source's `url` has all its archives.
+
+    A web server is asked for their heads, unless it has not answered at all before.
+    """
+    if not is_address(source.url):
+        try:
+            return bool(find_in_mirror(entry, source))
+        except SourceError:
+            return False
+    names = archive_names(entry, source)
+    return (
+        not any("*" in name for name in names)
+        and _answers(source.url)
+        and all(_status(_below(source.url, name)) == http.client.OK for name in names)
+    )
+
+
+@functools.cache
+def _answers(address: str) -> bool:
+    """Tell, once, whether there is a web server at `address`."""
+    return _status(address) is not None
+
+
+def _status(url: str) -> int | None:
+    """Return what a web server answers when asked for the head of `url`, or None."""
+    request = urllib.request.Request(url, method="HEAD")
+    try:
+        with _network(), urllib.request.urlopen(request, timeout=TIMEOUT) as response:
+            return response.status
+    except ConnectionError as error:
+        if isinstance(answer := error.__cause__, urllib.error.HTTPError):
+            answer.close()
+            return answer.code
+        return None
+
+
+def _below(address: str, name: str) -> str:
+    return f"{address.rstrip('/')}/{quote(name)}"
+
+
 def find_in_mirror(entry: Entry, source: Source) -> list[Path]:
-    """Return a source's archives in the mirror that is its `url`.
+    """Return a source's archives in the folder that is its `url`.
 
     Raises:
         SourceError: If one of them is not there.
@@ -91,10 +139,19 @@ def find_in_mirror(entry: Entry, source: Source) -> list[Path]:
 
 
 def _from_mirror(entry: Entry, source: Source, work: Path) -> list[Path]:
-    """Find the archives in a folder, where they stay."""
-    found = find_in_mirror(entry, source)
+    """Find the archives in a folder, where they stay, or download them."""
+    if not is_address(source.url):
+        found = find_in_mirror(entry, source)
+        print(f"{entry.name}: from {source.label} ...", flush=True)
+        return found
+    names = archive_names(entry, source)
+    if unknown := [name for name in names if "*" in name]:
+        raise SourceError(
+            f"a web server cannot be searched for {unknown[0]}; a folder can"
+        )
     print(f"{entry.name}: from {source.label} ...", flush=True)
-    return found
+    urls = {_below(source.url, name): Path(name).name for name in names}
+    return _download_all(urls, source, work / "mirror")
 
 
 def _from_pypi(entry: Entry, source: Source, work: Path) -> list[Path]:
@@ -149,19 +206,11 @@ def _from_debian(entry: Entry, source: Source, work: Path) -> list[Path]:
 
 
 def _from_https(entry: Entry, source: Source, work: Path) -> list[Path]:
-    """Download archives or single files; go on where a killed download stopped."""
-    folder = work / "https"
-    folder.mkdir(parents=True, exist_ok=True)
-    wanted = {archive.name: archive.bytes for archive in source.archives}
-    if not wanted:  # each file by itself; compression hardly ever makes one larger
-        wanted = {
-            member_of(source, file): file.bytes + file.bytes // 100 + 4096
-            for file in source.layout.files
-        }
-    return [
-        _download(source.url + name, folder / Path(name).name, limit)
-        for name, limit in wanted.items()
-    ]
+    """Download archives or single files."""
+    names = [archive.name for archive in source.archives]
+    names = names or [member_of(source, file) for file in source.layout.files]
+    urls = {source.url + name: Path(name).name for name in names}
+    return _download_all(urls, source, work / "https")
 
 
 # what catalog.toml calls the kind of a source
@@ -171,6 +220,25 @@ OBTAIN = {
     "debian": _from_debian,
     "https": _from_https,
 }
+
+
+def _download_all(urls: dict[str, str], source: Source, folder: Path) -> list[Path]:
+    """Download all that a source delivers; go on where a killed download stopped.
+
+    Args:
+        urls: Address -> name, in the order of the source's archives or files.
+        source: Says how large each may be.
+        folder: Where they go.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    limits = [archive.bytes for archive in source.archives]
+    if not limits:  # each file by itself; compression hardly ever makes one larger
+        sizes = [file.bytes for file in source.layout.files]
+        limits = [size + size // 100 + 4096 for size in sizes]
+    return [
+        _download(url, folder / name, limit)
+        for (url, name), limit in zip(urls.items(), limits, strict=True)
+    ]
 
 
 def _download(url: str, target: Path, limit: int) -> Path:
