@@ -55,6 +55,15 @@ def stub(a, b):
     ...
 
 
+class StubClass:
+    size = 3
+
+    def __init__(self, a, b):
+        self.a = a
+
+    def answer(self): ...
+
+
 def without_return(a, b):
     clipped(a, b)
 
@@ -77,6 +86,7 @@ def endless(a, b):
     ("answer", "verdict"),
     [
         (stub, "not started"),
+        (StubClass, "not started"),
         (
             lambda a, b: ...,
             "not yet. A list of 0 was expected, ellipsis (Ellipsis) came",

@@ -606,3 +606,18 @@ def test_a_sampler_that_is_shared_out_is_told_the_epoch():
     fit(model, loader, None, epochs=3, optimizer=optimizer, verbose=False, **LEARN)
     # without which each epoch would repeat the first one's order
     assert sampler.epoch == 3
+
+
+@pytest.mark.parametrize("kind", [nn.Conv2d, nn.ConvTranspose2d, nn.Linear])
+def test_the_weights_of_convolutions_are_stored_with_the_channels_last(kind):
+    layer = kind(3, 4) if kind is nn.Linear else kind(3, 4, 2)
+    images = torch.rand(6, 3) if kind is nn.Linear else torch.rand(6, 3, 8, 8)
+    labels = torch.zeros(6).long()
+    model = nn.Sequential(layer, nn.Flatten())
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    loader = [(images, labels)]
+    options = {"loss_fn": F.cross_entropy, "optimizer": optimizer, "device": "cpu"}
+    train_one_epoch(model, loader, **options)
+    last = {"memory_format": torch.channels_last}
+    assert layer.weight.ndim == 2 or layer.weight.is_contiguous(**last)
+    assert layer.weight.ndim == 4 or layer.weight.is_contiguous()
