@@ -211,9 +211,9 @@ TRAINING_STEP = Exercise(
         "called.": _clears_too_late,
         "The gradients are computed, and nothing uses them: the weights are what they "
         "were before. Which call changes them?": _forgets_to_step,
-        "Your step computes in evaluation mode, because the last evaluation left the "
-        "model in that mode: dropout and batch norm do not do what they should in "
-        "training.": _forgets_train,
+        "Your step computes in evaluation mode: call `model.train()`, since an "
+        "evaluation leaves the model in the other mode, in which dropout and batch "
+        "norm do not do what they should in training.": _forgets_train,
         "The loss that you return still carries its graph, which keeps the memory of "
         "the whole batch in use: return it as a plain number.": _keeps_the_graph,
         "The loss that you return is still a tensor, although without its graph: "
