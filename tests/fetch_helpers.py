@@ -313,11 +313,20 @@ def pack(path: Path, members: dict[str, object]) -> None:
         path.write_bytes(tar(members, f"w:{path.suffix[1:]}"))
 
 
-def tar(members: dict[str, object], mode: str) -> bytes:
+def repository_archive(
+    name: str, commit: str, members: dict[str, object], comment: str | None = ""
+) -> bytes:
+    """Pack a repository as `git archive` does; `comment`: the commit in its head."""
+    head = {} if comment is None else {"comment": comment or commit}
+    named = {f"{name}-{commit}/{path}": content for path, content in members.items()}
+    return tar(named, "w:gz", f"{name}-{commit}", pax_headers=head)
+
+
+def tar(members: dict[str, object], mode: str, top: str = ".", **options) -> bytes:
     """Pack a tar with a folder as its first member, as tar itself does."""
     packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode=mode) as archive:
-        folder = tarfile.TarInfo(".")
+    with tarfile.open(fileobj=packed, mode=mode, **options) as archive:
+        folder = tarfile.TarInfo(top)
         folder.type = tarfile.DIRTYPE
         archive.addfile(folder)
         for name, content in members.items():

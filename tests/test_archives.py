@@ -90,13 +90,17 @@ def test_every_entry_is_whole(name):
         assert layout.bytes > 0 and layout.contents
     own = entry.layouts[0]
     assert own.files or is_hash(own.tree.sha256)
+    # whoever has the internet gets it by its name
+    assert {source.kind for source in entry.sources} - {"mirror"}
     for source in entry.sources:
         assert source.kind in OBTAIN
         # by the hash of each archive, or by those of the files in it
         assert source.archives or (source.layout.files and not source.convert)
         for archive in source.archives:
             assert archive.bytes > 0
-            assert is_hash(archive.sha256) or re.fullmatch("[0-9a-f]{32}", archive.md5)
+            # a repository's files are listed, and the list has a hash
+            stated = archive.sha256 or source.originals
+            assert is_hash(stated) or re.fullmatch("[0-9a-f]{32}", archive.md5)
         for archive in archive_names(entry, source):
             suffixes = (".whl", ".deb", ".gz", ".xz", ".zip", ".pth", ".avi")
             assert Path(archive).suffix in suffixes

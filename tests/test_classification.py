@@ -561,9 +561,18 @@ def test_the_stand_in_says_so_in_one_line(photos, capsys):
     train, _, name = load_or_stand_in("cats_dogs", "tree_patches", size=32)
     assert name == "tree_patches" and train.classes == ["ground", "tree"]
     assert train.images.shape[-1] == 32
-    printed = capsys.readouterr().out
-    assert printed.count("\n") == 1
+    tried, printed = capsys.readouterr().out.splitlines()
+    assert tried.startswith("cats_dogs: from github ")
     assert "cats_dogs is not here" in printed and "stand-in, tree_patches" in printed
+    assert "it would come from github chanakya2734/Image-classification" in printed
+
+
+def test_of_a_set_that_is_generated_the_line_names_what_it_is_made_of(
+    data_folder, capsys
+):
+    shutil.copytree(RAW, data_folder / "FashionMNIST" / "raw")
+    assert load_or_stand_in("tree_patches", "articles").name == "articles"
+    assert "it would come from pypi deepforest==" in capsys.readouterr().out
 
 
 def test_a_damaged_set_is_never_covered_by_its_stand_in(pets, photos, capsys):
@@ -573,7 +582,7 @@ def test_a_damaged_set_is_never_covered_by_its_stand_in(pets, photos, capsys):
     shutil.rmtree(pets / "val")
     with pytest.raises(DatasetUnavailable, match="holds a part of it"):
         load_or_stand_in("cats_dogs", "tree_patches")
-    assert capsys.readouterr().out == ""
+    assert "stand-in" not in capsys.readouterr().out
 
 
 def test_where_both_are_missing_it_says_so_of_both(photos, capsys):

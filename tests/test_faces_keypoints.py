@@ -5,8 +5,15 @@ import pytest
 import torch
 from PIL import Image
 
-from utils.data import face_keypoints, faces, utkface
-from utils.data.keypoints import POINT_COLUMNS
+from utils.data import (
+    POSE_JOINTS,
+    POSE_MIRROR,
+    face_keypoints,
+    faces,
+    leeds_sports,
+    utkface,
+)
+from utils.data.keypoints import POINT_COLUMNS, POSE_COLUMNS
 from utils.fetch import DatasetUnavailable
 
 
@@ -121,6 +128,7 @@ def test_keypoints_are_x_and_y_and_stay_where_they_are(people):
         ("Bo_01.jpg,", "Bo_01.jpg,1.0,", "line 2: expected 136 numbers"),
         (",3.50,", ",none,", "line 2: .*none"),
         (",3.50,", ",inf,", "line 2: .*inf"),
+        (",3.50,", ",,", "line 2: expected 136 numbers"),
         ("Bo_01.jpg", "Bo_02.jpg", "no annotation of its own for Bo_01.jpg"),
     ],
 )
@@ -139,3 +147,64 @@ def test_missing_faces_are_named(people):
     (people / "train_keypoints.csv").unlink()
     with pytest.raises(DatasetUnavailable, match="train_keypoints.csv"):
         face_keypoints()
+
+
+@pytest.fixture
+def athletes(data_folder):
+    folder = data_folder / "leeds_sports"
+    for part, numbers in {"train": [30, 7], "val": [8]}.items():
+        (folder / part).mkdir(parents=True)
+        rows = [",".join(POSE_COLUMNS)]  # not in the order of the files
+        for number in numbers:
+            name = f"im{number:05}.jpg"
+            Image.new("RGB", (128, 128), (number,) * 3).save(folder / part / name)
+            joints = [f"{number + k}.25,{k}.50,1" for k in range(14)]
+            joints[number % 14] = ",,0"
+            rows.append(",".join([name, *joints]))
+        (folder / f"{part}_keypoints.csv").write_text("\n".join(rows) + "\n")
+    (folder / "joints.txt").write_text("\n".join(POSE_JOINTS) + "\n")
+    return folder
+
+
+def test_joints_belong_to_their_athletes(athletes):
+    train, test = leeds_sports()
+    assert train.names == ["im00007", "im00030"] and test.names == ["im00008"]
+    assert train.images.shape == (2, 3, 128, 128) and train.images.dtype == torch.uint8
+    assert train.images[:, 0, 5, 5].tolist() == [7, 30]
+    assert train.classes == list(POSE_JOINTS)
+    image, target = train[1]
+    assert target["keypoints"].dtype == torch.float32
+    assert target["keypoints"].shape == (14, 2) and target["visible"].shape == (14,)
+    assert target["keypoints"][4].tolist() == [34.25, 4.5]
+    assert target["visible"].dtype == torch.bool
+    assert (~target["visible"]).nonzero()[:, 0].tolist() == [30 % 14]
+    assert target["keypoints"][30 % 14].tolist() == [0, 0]
+    assert torch.isfinite(train.annotations["keypoints"]).all()
+
+
+def test_the_mirror_swaps_left_and_right():
+    for joint, other in zip(POSE_JOINTS, POSE_MIRROR, strict=True):
+        sides = {"right": "left", "left": "right"}
+        side, _, rest = joint.partition("_")
+        expected = f"{sides[side]}_{rest}" if side in sides else joint
+        assert POSE_JOINTS[other] == expected
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("8.25,0.50,1", "8.25,0.50,0", "im00008.jpg has a joint that is not"),
+        ("8.25,0.50,1", ",,1", "im00008.jpg has a joint that is not"),
+        ("8.25,0.50,1", "8.25,,1", "im00008.jpg has a joint that is not"),
+        ("8.25,0.50,1", "8.25,0.50,2", "im00008.jpg has a joint that is not"),
+        ("8.25,0.50,1", "8.25,nan,1", "line 2: expected 42 numbers"),
+        ("file,x0", "file,y0", "expected 43 columns"),
+        ("im00008", "im00009", "no annotation of its own for im00008.jpg"),
+    ],
+)
+def test_a_bad_table_of_joints_is_named(athletes, old, new, message):
+    table = athletes / "val_keypoints.csv"
+    assert old in table.read_text()
+    table.write_text(table.read_text().replace(old, new))
+    with pytest.raises(ValueError, match=rf"val_keypoints\.csv.*{message}"):
+        leeds_sports()

@@ -149,7 +149,8 @@ def test_set_up_runs_again_only_when_what_it_reads_changed(clone):
 
 def names_of(package):
     """What a wheel of the folder `package` must hold."""
-    files = [path for path in package.rglob("*") if path.suffix in (".py", ".toml")]
+    kinds = (".py", ".toml", ".xz")
+    files = [path for path in package.rglob("*") if path.suffix in kinds]
     return {path.relative_to(package.parent).as_posix() for path in files}
 
 
@@ -159,7 +160,8 @@ def test_the_wheel_holds_every_module_and_the_catalog(source, tmp_path):
     with zipfile.ZipFile(wheel) as archive:
         inside = {name for name in archive.namelist() if name.startswith("utils/")}
     assert inside == names_of(ROOT / "utils")
-    assert {"utils/fetch/catalog.toml", "utils/weights/mtcnn.py"} <= inside
+    lists = "utils/fetch/originals/bccd.tsv.xz"
+    assert {"utils/fetch/catalog.toml", "utils/weights/mtcnn.py", lists} <= inside
 
     target = tmp_path / "installed"
     command = [*PIP, "install", "--no-deps", "--no-index", "--target", target, wheel]

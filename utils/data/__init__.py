@@ -15,7 +15,12 @@ from utils.data.dataset import DetectionSet, ImageSet, PairedSet, SceneSet
 from utils.data.dense import IGNORE, camvid, rgbd_indoor
 from utils.data.detection import bccd, coco128, trees
 from utils.data.generated import articles, scenes
-from utils.data.keypoints import face_keypoints
+from utils.data.keypoints import (
+    POSE_JOINTS,
+    POSE_MIRROR,
+    face_keypoints,
+    leeds_sports,
+)
 from utils.data.loading import make_loader, select, split, take
 from utils.data.portraits import faces, utkface
 from utils.data.rendering import EASY, HARD, STANDARD, Difficulty
@@ -37,6 +42,8 @@ __all__ = [
     "FASHION_CLASSES",
     "HARD",
     "IGNORE",
+    "POSE_JOINTS",
+    "POSE_MIRROR",
     "STANDARD",
     "DetectionSet",
     "Difficulty",
@@ -57,6 +64,7 @@ __all__ = [
     "fashion_mnist",
     "gtsrb",
     "hymenoptera",
+    "leeds_sports",
     "load_or_stand_in",
     "make_loader",
     "mnist",

@@ -1,12 +1,18 @@
 """Sets of keypoints.
 
-The faces are those of private persons: show numbers and plots of them, no images.
+The faces are those of private persons: show numbers and plots of them, no images; of
+athletes, images with the head blurred.
 """
 
 import torch
 
 from utils.data.dataset import PairedSet
-from utils.data.readers import read_annotated, read_image
+from utils.data.readers import (
+    FETCH_AGAIN,
+    read_annotated,
+    read_image,
+    read_images,
+)
 from utils.fetch import fetch
 
 POINTS = 68
@@ -49,4 +55,74 @@ def face_keypoints() -> tuple[PairedSet, PairedSet]:
             square[:, :height, :width] = image
         keypoints = numbers.float().reshape(-1, POINTS, 2)
         sets.append(PairedSet(images, keypoints, [file.stem for file in files]))
+    return sets[0], sets[1]
+
+
+# the joints of `leeds_sports`, in their order; left and right are the athlete's own
+POSE_JOINTS = (
+    "right_ankle",
+    "right_knee",
+    "right_hip",
+    "left_hip",
+    "left_knee",
+    "left_ankle",
+    "right_wrist",
+    "right_elbow",
+    "right_shoulder",
+    "left_shoulder",
+    "left_elbow",
+    "left_wrist",
+    "neck",
+    "head_top",
+)
+# for an image mirrored from left to right: joint i is joint POSE_MIRROR[i] of before
+POSE_MIRROR = (5, 4, 3, 2, 1, 0, 11, 10, 9, 8, 7, 6, 12, 13)
+POSE_COLUMNS = ["file"] + [
+    f"{axis}{joint}" for joint in range(len(POSE_JOINTS)) for axis in "xyv"
+]
+
+
+def leeds_sports() -> tuple[PairedSet, PairedSet]:
+    """Load athletes, one in an image, each with the places of 14 joints.
+
+    Many are upside down or hide a limb. The joints were marked by crowd workers and are
+    known to be rough: some are 10 pixels off, and left and right are now and then
+    swapped. Mirroring an image takes `keypoints[:, POSE_MIRROR]` besides `width - x`.
+
+    Returns:
+        `(train, test)`: 4,000 and 800 examples `(image [3, 128, 128] uint8,
+        {"keypoints": [14, 2] float32, "visible": [14] bool})`. Keypoints are x, y in
+        pixels, and 0, 0 where a joint is not marked, which `visible` says; at least 10
+        are. `.classes` are the joints' names, POSE_JOINTS; `.names` the files' in the
+        source. For research; the photos belong to their authors.
+
+    Raises:
+        DatasetUnavailable: If it is neither here nor to be had.
+        ValueError: If an image has no row, a row no image, a joint is marked and has no
+            place, or a file is not what it should be; names it.
+
+    Source: Johnson, Everingham, *Learning effective human pose estimation from
+    inaccurate annotation*, 2011.
+    """
+    folder, sets = fetch("leeds_sports"), []
+    for part in ("train", "val"):
+        table = folder / f"{part}_keypoints.csv"
+        files, numbers = read_annotated(
+            folder, part, table, POSE_COLUMNS, may_be_empty=True
+        )
+        numbers = numbers.reshape(-1, len(POSE_JOINTS), 3)
+        places, marks = numbers[..., :2], numbers[..., 2]
+        bad = (marks != 1) & (marks != 0) | (places.isnan().any(-1) != (marks == 0))
+        if bad.any():
+            file = files[int(bad.any(1).nonzero()[0, 0])]
+            raise ValueError(
+                f"{table}: {file.name} has a joint that is not x, y, 1 or empty, "
+                f"empty, 0: {FETCH_AGAIN}"
+            )
+        targets = {
+            "keypoints": places.nan_to_num(0).float(),
+            "visible": marks.bool(),
+        }
+        names = [file.stem for file in files]
+        sets.append(PairedSet(read_images(files), targets, names, POSE_JOINTS))
     return sets[0], sets[1]

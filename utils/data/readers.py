@@ -286,7 +286,12 @@ def expect_same(images: Iterable[str], annotated: Iterable[str], where: Path) ->
 
 
 def read_annotated(
-    folder: Path, part: str, table: Path, columns: Sequence[str]
+    folder: Path,
+    part: str,
+    table: Path,
+    columns: Sequence[str],
+    *,
+    may_be_empty: bool = False,
 ) -> tuple[list[Path], torch.Tensor]:
     """Read a CSV table that has a row of numbers for each image of a folder.
 
@@ -295,6 +300,7 @@ def read_annotated(
         part: The folder of the images in it.
         table: The table.
         columns: What its first line holds; the first column names the image's file.
+        may_be_empty: Take an empty field for NaN; without it, it is an error.
 
     Returns:
         The files, sorted by name, and the numbers of each one's row, [N, columns - 1]
@@ -304,6 +310,13 @@ def read_annotated(
         ValueError: If the table has other columns, an image has no row or a row no
             image, or a field is no finite number.
     """
+
+    def number(field: str) -> float:
+        value = math.nan if may_be_empty and not field else float(field)
+        if field and not math.isfinite(value):
+            raise ValueError("a table has no such number")
+        return value
+
     numbers = {}
     with table.open(newline="", encoding="utf-8") as file:
         lines = csv.reader(file)
@@ -317,13 +330,10 @@ def read_annotated(
         for name, *fields in filter(None, lines):
             names.append(name)
             try:
-                numbers[name] = [float(field) for field in fields]
+                numbers[name] = list(map(number, fields))
             except ValueError:
                 numbers[name] = []
-            if (
-                len(numbers[name]) != len(columns) - 1
-                or not np.isfinite(numbers[name]).all()
-            ):
+            if len(numbers[name]) != len(columns) - 1:
                 raise ValueError(
                     f"{table}, line {lines.line_num}: expected {len(columns) - 1} "
                     f"numbers after the name, got {_listed(fields)}: {FETCH_AGAIN}"

@@ -1,4 +1,4 @@
-"""Sets that only the internet or a mirror has, and sets that stand in for them."""
+"""Sets that take the internet or a mirror, and sets that stand in for them."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -13,6 +13,7 @@ from utils.data.classification import (
 from utils.data.dataset import ImageSet
 from utils.data.generated import articles
 from utils.fetch import DatasetAbsent, DatasetUnavailable
+from utils.fetch.catalog import entry_of
 
 LOADERS: dict[str, Callable[..., tuple[ImageSet, ImageSet]]] = {
     "articles": articles,
@@ -86,9 +87,17 @@ def load_or_stand_in(name: str, stand_in: str, *, size: int | None = None) -> Ob
         raise type(error)(
             f"{absence}\nNor is its stand-in {stand_in!r} to be had: {error}"
         ) from error
+    entry = entry_of(name)
+    parts = [entry] if entry.sources else map(entry_of, entry.made_from)
+    online = [
+        source.label
+        for part in parts
+        for source in part.sources
+        if source.kind != "mirror"
+    ]
     print(
-        f"{name} is not here and no source delivers it (`python -m utils.fetch get "
-        f"{name}` says more): "
-        f"all that follows is about its stand-in, {stand_in}."
+        f"{name} is not here and no source delivers it (with internet, it would come "
+        f"from {online[0]}; `python -m utils.fetch get {name}` says more): all "
+        f"that follows is about its stand-in, {stand_in}."
     )
     return Obtained(train, test, stand_in)

@@ -21,9 +21,11 @@ from utils.fetch.catalog import (
     MANIFEST,
     Entry,
     Source,
+    Tree,
     data_root,
     entry_of,
     files_below,
+    is_foreign,
     layout_here,
     read_manifest,
     sha256,
@@ -107,7 +109,7 @@ def verify(name: str) -> list[str]:
     layout, problems = layout_here(entry) or entry.layouts[0], []
     folder = entry.root / layout.folder
     if layout.tree:
-        return _tree_problems(folder, layout.tree.sha256)
+        return _tree_problems(folder, layout.tree)
     for file in layout.files:
         path = folder / file.path
         if not path.is_file():
@@ -121,8 +123,8 @@ def verify(name: str) -> list[str]:
     return problems
 
 
-def _tree_problems(folder: Path, digest: str) -> list[str]:
-    """Compare every file of a tree with its list, and that with the catalog's hash."""
+def _tree_problems(folder: Path, tree: Tree) -> list[str]:
+    """Compare every file of a tree with its list, and that with the catalog."""
     if not folder.is_dir():
         return [f"{folder} is missing"]
     listed = read_manifest(folder)
@@ -131,7 +133,7 @@ def _tree_problems(folder: Path, digest: str) -> list[str]:
             f"{folder} was not fetched by the course, which cannot vouch for it: it "
             f"has no whole {MANIFEST}"
         ]
-    if digest and sha256(folder / MANIFEST) != digest:
+    if is_foreign(folder, tree):
         return [
             f"{folder / MANIFEST} is not the catalog's: delete {folder} and fetch it "
             f"again"
@@ -188,7 +190,10 @@ def storing(entry: Entry, root: Path, elsewhere: str) -> Iterator[None]:
         size, remedy = entry.layouts[0].bytes / 1e6, elsewhere
         if error.errno in NO_ROOM:
             cause = "there is no room"
-            remedy = f"free about {3 * size:.0f} MB there, or {elsewhere}"
+            # an archive, and what is taken out of it
+            archives = (sum(a.bytes for a in each.archives) for each in entry.sources)
+            room = max(3 * size, *(size + 2 * n / 1e6 for n in archives))
+            remedy = f"free about {room:.0f} MB there, or {elsewhere}"
         elif isinstance(error, FileExistsError):
             cause = f"{error.filename} is a file, not a folder"
         else:
@@ -228,7 +233,7 @@ def unavailable(
         f"  or set CV_MIRROR to a folder or an https address with "
         f"{', or '.join(archives)};"
     )
-    lines.append(f"  or put {', or '.join(places)}")
+    lines.append(f"  or put {', or '.join(dict.fromkeys(places))}")
     damaged = any(isinstance(error, Refused) for _, error in failed)
     kind = DatasetUnavailable if damaged or torn else DatasetAbsent
     return kind("\n".join(lines))

@@ -117,7 +117,7 @@ def _origin(entry: Entry) -> str:
     online = [source for source in entry.sources if source.kind != "mirror"]
     if not online:
         return f"only a mirror: {', '.join(archive_names(entry, entry.sources[0]))}"
-    if online[0].kind == "https":
+    if online[0].kind in ("https", "github"):
         return f"internet: {urlsplit(online[0].url).hostname}"
     kind = {"pypi": "PyPI", "debian": "Debian"}[online[0].kind]
     return f"{kind}: {online[0].package}"

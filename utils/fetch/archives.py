@@ -3,7 +3,9 @@
 No archive decides where anything is written. Of a small set the catalog names each
 file: its member is read as a stream, written to the catalog's path, and has to match
 its size and hash. Of a set of many files all members of one folder are taken, under
-names that cannot leave it, and their list has to match the catalog's.
+names that cannot leave it, and their list has to match the catalog's. Of a repository
+the files that a set is prepared from are taken, each of which has to match the list of
+them.
 """
 
 import fnmatch
@@ -21,6 +23,7 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from enum import Enum
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -28,7 +31,16 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from utils.fetch.catalog import MANIFEST, File, Source, manifest_text
+from utils.fetch.catalog import (
+    MANIFEST,
+    File,
+    Original,
+    Repository,
+    Source,
+    manifest_text,
+    sha256,
+)
+from utils.fetch.preparation import PREPARE, Originals
 
 CHUNK = 1 << 20  # bytes read at a time
 DAMAGED = (
@@ -54,8 +66,8 @@ def check_hash(archive: Path, source: Source) -> None:
     """Compare an archive, unopened, with the hash that its source states.
 
     A Debian package has none: apt checks Debian's signature, and the version differs
-    between releases. Nor have files that a host compresses one by one: the hashes of
-    their contents decide.
+    between releases. Nor have files that a host compresses one by one, or the archives
+    that it makes of a repository: the hashes of their contents decide.
 
     Args:
         archive: The file that the source delivered.
@@ -65,7 +77,7 @@ def check_hash(archive: Path, source: Source) -> None:
         Refused: If it is another file.
     """
     for stated in source.archives:
-        if stated.name != archive.name:
+        if stated.name != archive.name or not (stated.sha256 or stated.md5):
             continue
         kind = "sha256" if stated.sha256 else "md5"
         expected = stated.sha256 or stated.md5
@@ -96,9 +108,13 @@ def stage(archives: list[Path], source: Source, folder: Path) -> None:
     files = {file.path: file for file in source.layout.files}
     tree, digests, room = source.layout.tree, {}, source.layout.bytes
     count = tree.files if tree else len(files)
-    for archive in archives:
-        try:
-            for path, stream in _contents(archive, source):
+    if source.repositories:
+        batches = [(archives[0], _prepared(archives, source, folder))]
+    else:
+        batches = [(archive, _contents(archive, source)) for archive in archives]
+    for archive, contents in batches:
+        with _naming(archive):
+            for path, stream in contents:
                 if path in digests:
                     raise Refused(f"{archive.name} is refused: it holds {path} twice")
                 if len(digests) == count:
@@ -111,8 +127,6 @@ def stage(archives: list[Path], source: Source, folder: Path) -> None:
                     what = f"the set with {path}"
                     size, digests[path] = _write(stream, folder / path, room, what)
                     room -= size
-        except DAMAGED as error:
-            raise Refused(f"{archive.name} is damaged: {error}") from error
     delivered = ", ".join(archive.name for archive in archives)
     if missing := sorted(files.keys() - digests.keys()):
         raise Refused(f"{delivered} lacks {', '.join(missing)}")
@@ -122,12 +136,21 @@ def stage(archives: list[Path], source: Source, folder: Path) -> None:
         raise Refused(
             f"{delivered} holds {len(digests)} files of the set instead of {count}"
         )
-    listed = manifest_text(digests).encode()
+    listed = manifest_text(digests, tree.originals).encode()
     if tree.sha256 and hashlib.sha256(listed).hexdigest() != tree.sha256:
         raise Refused(f"{delivered}: the files in it are not the catalog's")
     (folder / MANIFEST).write_bytes(listed)
     if hasattr(os, "sync"):
         os.sync()  # as fsync for each of thousands of files, in one step
+
+
+@contextmanager
+def _naming(archive: Path) -> Iterator[None]:
+    """Say of which archive it is that reading it failed."""
+    try:
+        yield
+    except DAMAGED as error:
+        raise Refused(f"{archive.name} is damaged: {error}") from error
 
 
 def install(staged: Path, folder: Path) -> None:
@@ -202,6 +225,83 @@ def _contents(archive: Path, source: Source) -> Iterator[tuple[str, BinaryIO]]:
             yield path, gzip.GzipFile(fileobj=stream) if packed else stream
     else:
         yield from _members(archive, partial(_path_in_tree, source))
+
+
+def _prepared(
+    archives: list[Path], source: Source, folder: Path
+) -> Iterator[tuple[str, BinaryIO]]:
+    """Yield path in the set and content of each file that is made of the originals.
+
+    They are all unpacked and checked first, beside `folder`.
+    """
+    listed = _read_originals(source)
+    work = folder.with_name("originals")
+    if work.exists():
+        shutil.rmtree(work)
+    wanted = {each.source: each for each in listed if each.source}
+    for archive, repository in zip(archives, source.repositories, strict=True):
+        _expect_commit(archive, repository)
+        _unpack(archive, repository, wanted, work)
+    made = {each.path: each.sha256 for each in listed if not each.source}
+    for path, content in PREPARE[source.prepare](Originals(work, wanted.values())):
+        if path in made and hashlib.sha256(content).hexdigest() != made[path]:
+            raise Refused(
+                f"{path}, as prepared here, is not what the catalog says; please "
+                f"report it with the versions of numpy, scipy and Pillow"
+            )
+        yield path, io.BytesIO(content)
+    shutil.rmtree(work)
+
+
+def _read_originals(source: Source) -> list[Original]:
+    """Read the list of the files that a set is prepared from."""
+    path = source.originals_list
+    if not path.is_file() or sha256(path) != source.originals:
+        raise Refused(
+            f"{path} is not the list that the catalog knows: install the course again"
+        )
+    lines = lzma.decompress(path.read_bytes()).decode().splitlines()
+    rows = (line.split("\t") for line in lines)
+    return [Original(digest, int(size), *names) for digest, size, *names in rows]
+
+
+def _expect_commit(archive: Path, repository: Repository) -> None:
+    """Refuse an archive whose head states another commit, as `git archive` does it."""
+    with _naming(archive), tarfile.open(archive, mode="r:gz") as content:
+        content.next()
+        found = content.pax_headers.get("comment", repository.commit)
+    if found != repository.commit:
+        raise Refused(
+            f"{archive.name} is refused: it holds the commit {found} of "
+            f"{repository.name}"
+        )
+
+
+def _unpack(
+    archive: Path, repository: Repository, wanted: dict[str, Original], work: Path
+) -> None:
+    """Unpack the wanted files of a repository, checked, into `work`."""
+    name, found = repository.short_name, set()
+
+    def source_of(member: str) -> str | None:
+        # the first folder, which holds all, is called after name and commit
+        path = f"{name}/{member.partition('/')[2]}"
+        return path if path in wanted else None
+
+    with _naming(archive):
+        for path, stream in _members(archive, source_of):
+            original = wanted[path]
+            size, digest = _write(stream, work / path, original.bytes, path)
+            if digest != original.sha256:
+                raise Refused(
+                    f"{archive.name} is refused: {path} is another file than the "
+                    f"catalog's, {size} bytes with sha256 {digest}, expected "
+                    f"{original.sha256}"
+                )
+            found.add(path)
+    if missing := sorted({p for p in wanted if p.startswith(f"{name}/")} - found):
+        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+        raise Refused(f"{archive.name} lacks {', '.join(missing[:3])}{more}")
 
 
 def _path_in_tree(source: Source, member: str) -> str | None:

