@@ -703,6 +703,28 @@ def test_no_two_scenes_are_alike_whatever_the_batch_the_part_or_the_seed(fashion
     assert len(layouts.flatten(1).unique(dim=0)) == 260
 
 
+def test_validation_scenes_hold_articles_kept_back_from_training(rectangles):
+    options = {"difficulty": Difficulty((1, 1), (24, 24), **PLAIN)}
+    train, validation, test = scenes(300, 3, validation=70, **options)
+    assert len(train) == 300 and len(validation) == 70 and len(test) == 3
+    whole = fashion_mnist()[0]
+    kept = len(whole) * 9 // 10
+    seen, held_back = (part.objects["articles"] for part in (train, validation))
+    assert seen.min() >= 0 and seen.max() < kept <= held_back.min()
+    assert held_back.max() < len(whole) and len(held_back.unique()) >= 3
+    for part in (train, validation):
+        labels = whole.labels[part.objects["articles"]] + 1
+        assert torch.equal(part.objects["labels"], labels)
+    # other places and grounds than in training, the test as it is without them
+    assert not (train.images[:70] == validation.images).flatten(1).all(1).any()
+    assert digest(test) == digest(scenes(1, 3, **options)[1])
+    fewer = scenes(300, 3, validation=65, **options)
+    assert digest(fewer[0]) == digest(train)
+    assert torch.equal(fewer[1].images, validation.images[:65])
+    again = scenes(64, 1, **options)[0].objects["articles"]
+    assert again.max() >= kept  # without validation, training has them all
+
+
 def test_test_scenes_hold_only_test_articles(rectangles):
     parts = scenes(40, 40, difficulty=Difficulty((1, 1), (24, 24), **PLAIN))
     for part, dataset, labels in zip(
@@ -863,6 +885,8 @@ def test_other_sizes_of_scenes(rectangles, size, sizes):
         ({"n_test": -1}, "n_test must be a whole number from 1 on, got -1"),
         ({"n_train": 0.8}, "n_train must be a whole number from 1 on, got 0.8"),
         ({"n_train": "100"}, "n_train must be a whole number"),
+        ({"validation": -1}, "validation must be a whole number from 0 on, got -1"),
+        ({"validation": 0.1}, "validation must be a whole number from 0 on, got 0.1"),
         ({"size": 128.5}, "size must be a whole number"),
         ({"seed": -1}, "seed must be a whole number from 0 on"),
         ({"seed": 0.5}, "seed must be a whole number from 0 on"),

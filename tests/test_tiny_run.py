@@ -9,7 +9,16 @@ from pathlib import Path
 import pytest
 import sample
 
-from utils.course.notebooks import save, tagged
+from utils.course.notebooks import (
+    course_notebooks,
+    key_of,
+    load,
+    parameters_of,
+    read_toml,
+    save,
+    tagged,
+)
+from utils.fetch.catalog import entry_of
 
 ROOT = Path(__file__).parent.parent
 FACTS = """import os
@@ -112,3 +121,17 @@ def test_a_table_for_no_notebook_stops_the_run(tmp_path):
         printed == "ERROR: tests/tiny.toml has a table for 01-ANN/02_gone, which is no "
         "notebook\n\n"
     )
+
+
+def test_no_tiny_run_would_download_a_set():
+    """What a notebook calls its DATA is drawn, or in tests/data."""
+    tiny, checked = read_toml(ROOT / "tests/tiny.toml"), []
+    for path in course_notebooks(ROOT):
+        declared = parameters_of(load(path))
+        name = tiny[key_of(path)].get("DATA", declared.get("DATA"))
+        if name is not None:
+            entry = entry_of(name)
+            folders = [layout.folder for layout in entry.layouts]
+            assert any((ROOT / "tests/data" / f).exists() for f in folders or ["."])
+            checked.append(path.name)
+    assert "09_cats_vs_dogs.ipynb" in checked

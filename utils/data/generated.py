@@ -100,31 +100,40 @@ def _scene_part(
     return SceneSet(images, numbers, counts, objects, ["background", *source.classes])
 
 
+HELD_BACK = 10  # with validation scenes, the last tenth of the training articles is
+
+
 def scenes(
     n_train: int = 4000,
     n_test: int = 500,
     *,
+    validation: int = 0,
     seed: int = 0,
     size: int = 128,
     difficulty: Difficulty = STANDARD,
-) -> tuple[SceneSet, SceneSet]:
+) -> tuple[SceneSet, ...]:
     """Draw scenes: tinted articles of Fashion-MNIST that hide each other on textures.
 
-    Scenes for the test hold articles of Fashion-MNIST's test part alone. An article of
-    which less than 40 px or 30 % would be seen is left out, so all that is in an image
-    has its box. Scene i depends on `seed`, `size`, `difficulty` and i, not on how many
-    there are: `scenes(200)` begins with `scenes(100)`. The same arguments give the same
-    bytes (with one version of PyTorch, on one kind of processor).
+    Scenes for the test hold articles of Fashion-MNIST's test part alone, and scenes for
+    validation the last tenth of its training articles, which the training scenes then
+    do without. An article of which less than 40 px or 30 % would be seen is left out,
+    so all that is in an image has its box. Scene i depends on `seed`, `size`,
+    `difficulty`, i, and on whether there are validation scenes, not on how many there
+    are: `scenes(200)` begins with `scenes(100)`. The same arguments give the same bytes
+    (with one version of PyTorch, on one kind of processor).
 
     Args:
         n_train: How many for training, from 1 on.
         n_test: How many for the test, from 1 on.
+        validation: How many to choose on, from 0 on.
         seed: From 0 on.
         size: Side of a scene in px; the largest article must fit.
         difficulty: How hard they are.
 
     Returns:
-        Training scenes, test scenes. About 65 kB of memory a scene at 128 px.
+        `(train, test)`; if there are validation scenes, `(train, validation, test)`.
+        `.objects["articles"]` are numbers in Fashion-MNIST's training part, for the
+        test in its test part. About 65 kB of memory a scene at 128 px.
 
     Raises:
         ValueError: If a number is out of range or the articles do not fit.
@@ -132,9 +141,13 @@ def scenes(
 
     Source: Xiao, Rasul, Vollgraf, *Fashion-MNIST*, 2017, for the articles.
     """
-    for name, value in (("n_train", n_train), ("n_test", n_test), ("size", size)):
-        if not isinstance(value, Integral) or value < 1:
-            raise ValueError(f"{name} must be a whole number from 1 on, got {value}")
+    counts = {"n_train": n_train, "n_test": n_test, "size": size}
+    for name, value in (counts | {"validation": validation}).items():
+        least = 0 if name == "validation" else 1
+        if not isinstance(value, Integral) or value < least:
+            raise ValueError(
+                f"{name} must be a whole number from {least} on, got {value}"
+            )
     if not isinstance(difficulty, Difficulty):
         raise ValueError(
             f"difficulty must be a Difficulty, such as EASY or HARD, got {difficulty!r}"
@@ -145,11 +158,19 @@ def scenes(
             f"largest article, turned, got {size}: make the scenes larger, or "
             "difficulty.sizes smaller"
         )
-    train, test = fashion_mnist()
-    return (
-        _scene_part(train, n_train, 0, size, difficulty, seed),
-        _scene_part(test, n_test, 1, size, difficulty, seed),
+    articles, test = fashion_mnist()
+    kept = len(articles) - (len(articles) // HELD_BACK if validation else 0)
+    train, held_back = (
+        ImageSet(articles.images[some], articles.labels[some], articles.classes)
+        for some in (slice(kept), slice(kept, None))
     )
+    more = (size, difficulty, seed)
+    parts = [_scene_part(train, n_train, 0, *more), _scene_part(test, n_test, 1, *more)]
+    if validation:
+        # parts 2 and 3 are those of `articles`
+        parts.insert(1, _scene_part(held_back, validation, 4, *more))
+        parts[1].objects["articles"] += kept
+    return tuple(parts)
 
 
 def _article_part(source: ImageSet, part: int, size: int, seed: int) -> ImageSet:

@@ -30,6 +30,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
 import numpy as np
+from tqdm.auto import tqdm
 
 from utils.fetch.catalog import (
     MANIFEST,
@@ -52,6 +53,13 @@ DAMAGED = (
     EOFError,
     pickle.UnpicklingError,
 )
+
+
+def progress(**options: Any) -> tqdm:
+    """Return a bar that leaves nothing behind, unless TQDM_DISABLE forbids it."""
+    # the bar for notebooks does not heed the variable by itself
+    disable = os.environ.get("TQDM_DISABLE", "0") not in ("", "0")
+    return tqdm(leave=False, disable=disable, **options)
 
 
 class SourceError(RuntimeError):
@@ -243,7 +251,10 @@ def _prepared(
         _expect_commit(archive, repository)
         _unpack(archive, repository, wanted, work)
     made = {each.path: each.sha256 for each in listed if not each.source}
-    for path, content in PREPARE[source.prepare](Originals(work, wanted.values())):
+    prepared = PREPARE[source.prepare](Originals(work, wanted.values()))
+    for path, content in progress(
+        iterable=prepared, total=source.layout.tree.files, desc="prepared"
+    ):
         if path in made and hashlib.sha256(content).hexdigest() != made[path]:
             raise Refused(
                 f"{path}, as prepared here, is not what the catalog says; please "
@@ -288,7 +299,8 @@ def _unpack(
         path = f"{name}/{member.partition('/')[2]}"
         return path if path in wanted else None
 
-    with _naming(archive):
+    count = sum(path.startswith(f"{name}/") for path in wanted)
+    with _naming(archive), progress(total=count, desc=f"unpacked of {name}") as bar:
         for path, stream in _members(archive, source_of):
             original = wanted[path]
             size, digest = _write(stream, work / path, original.bytes, path)
@@ -299,6 +311,7 @@ def _unpack(
                     f"{original.sha256}"
                 )
             found.add(path)
+            bar.update()
     if missing := sorted({p for p in wanted if p.startswith(f"{name}/")} - found):
         more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
         raise Refused(f"{archive.name} lacks {', '.join(missing[:3])}{more}")

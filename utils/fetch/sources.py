@@ -19,9 +19,14 @@ from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
-from tqdm.auto import tqdm
-
-from utils.fetch.archives import Refused, SourceError, check_hash, member_of, stage
+from utils.fetch.archives import (
+    Refused,
+    SourceError,
+    check_hash,
+    member_of,
+    progress,
+    stage,
+)
 from utils.fetch.catalog import Entry, Source
 
 TIMEOUT = 10  # seconds without an answer after which a connection is given up
@@ -281,15 +286,8 @@ def _transfer(url: str, part: Path, start: int, limit: int) -> None:
     # some servers send it all again
     start = start if response.status == http.client.PARTIAL_CONTENT else 0
     total = start + response.length if response.length is not None else None
-    bar = tqdm(
-        initial=start,
-        total=total,
-        desc=part.stem,
-        unit="B",
-        unit_scale=True,
-        leave=False,
-        # the bar for notebooks does not heed the variable by itself
-        disable=os.environ.get("TQDM_DISABLE", "0") not in ("", "0"),
+    bar = progress(
+        initial=start, total=total, desc=part.stem, unit="B", unit_scale=True
     )
     with response, bar, part.open("ab" if start else "wb") as out:
         while chunk := _read_chunk(response):
