@@ -19,7 +19,13 @@ from typing import Any
 import numpy as np
 import torch
 
-CHAPTERS = {"1": "ann", "2": "basics", "3": "cnn", "6": "detection"}
+CHAPTERS = {
+    "1": "ann",
+    "2": "basics",
+    "3": "cnn",
+    "6": "detection",
+    "7": "segmentation",
+}
 SECONDS = 10.0  # that an answer may take, for all cases together
 _hints_given: Counter[str] = Counter()
 

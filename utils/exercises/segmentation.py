@@ -1,0 +1,584 @@
+"""The exercises of chapter 07: segmentation."""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch.nn import functional as F
+from torchvision.ops import roi_align
+
+from utils.exercises import Case, Exercise
+
+EXERCISES: dict[str, Exercise] = {}
+
+# 7.1.1: bilinear interpolation, as PyTorch does it (align_corners=False)
+
+
+def _by_torch_enlarged(image: torch.Tensor, factor: int) -> torch.Tensor:
+    """Return `image` [H, W] enlarged, by F.interpolate."""
+    options = {"scale_factor": float(factor), "mode": "bilinear"}
+    return F.interpolate(image[None, None], **options, align_corners=False)[0, 0]
+
+
+def _centres(new: int, old: int) -> torch.Tensor:
+    """Return where the centres of `new` pixels lie, counted in old pixels."""
+    return (torch.arange(new) + 0.5) * (old / new) - 0.5
+
+
+def _enlarged(
+    image: torch.Tensor,
+    factor: int,
+    positions: Callable = _centres,
+    clamp: bool = True,
+    weigh: Callable = lambda weight: weight,
+    outside: bool = True,
+    axes: tuple[int, ...] = (0, 1),
+) -> torch.Tensor:
+    """Return what `_by_torch_enlarged` does, or with an option what a mistake makes."""
+    for axis in (0, 1):
+        if axis not in axes:
+            image = image.repeat_interleave(factor, axis)
+            continue
+        values = image.movedim(axis, 0)
+        last = len(values) - 1
+        position = positions(factor * len(values), len(values))
+        if clamp:
+            position = position.clamp(0, last)
+        before = position.floor().long()
+        weight = weigh(position - before)[:, None]
+        one, other = (values[at.clamp(0, last)] for at in (before, before + 1))
+        if not outside:
+            one = one * (before >= 0)[:, None]
+            other = other * (before + 1 <= last)[:, None]
+        if not clamp and outside:  # a weight below 0 before the first centre
+            before = before.clamp(0, last)
+            weight = (position - before)[:, None]
+            one, other = values[before], values[(before + 1).clamp(max=last)]
+        image = ((1 - weight) * one + weight * other).movedim(0, axis)
+    return image
+
+
+def _enlarged_corners(image, factor):
+    def positions(new, old):
+        return torch.arange(new) * (old - 1) / max(new - 1, 1)
+
+    return _enlarged(image, factor, positions)
+
+
+def _enlarged_no_half(image, factor):
+    return _enlarged(image, factor, lambda new, old: torch.arange(new) * old / new)
+
+
+def _enlarged_half_once(image, factor):
+    def positions(new, old):
+        return (torch.arange(new) + 0.5) * old / new
+
+    return _enlarged(image, factor, positions)
+
+
+def _enlarged_extrapolated(image, factor):
+    return _enlarged(image, factor, clamp=False)
+
+
+def _enlarged_zeros(image, factor):
+    return _enlarged(image, factor, clamp=False, outside=False)
+
+
+def _enlarged_swapped(image, factor):
+    return _enlarged(image, factor, weigh=lambda weight: 1 - weight)
+
+
+def _enlarged_nearest(image, factor):
+    return _enlarged(image, factor, axes=())
+
+
+def _enlarged_split(image, factor, clamp):
+    """Return it with a position that is split before it is clamped, or never is."""
+    for axis in (0, 1):
+        values = image.movedim(axis, 0)
+        last = len(values) - 1
+        position = _centres(factor * len(values), len(values))
+        before = position.floor().long()
+        weight = (position - before)[:, None]
+        before = before.clamp(0) if clamp else before
+        after = (before + 1).clamp(max=last)
+        blend = (1 - weight) * values[before] + weight * values[after]
+        image = blend.movedim(0, axis)
+    return image
+
+
+def _enlarged_wrapped(image, factor):
+    return _enlarged_split(image, factor, clamp=False)
+
+
+def _enlarged_late(image, factor):
+    return _enlarged_split(image, factor, clamp=True)
+
+
+def _enlarged_rows(image, factor):
+    return _enlarged(image, factor, axes=(0,))
+
+
+def _enlarged_columns(image, factor):
+    return _enlarged(image, factor, axes=(1,))
+
+
+def _enlarging_cases() -> list[Case]:
+    """Return a pixel, a row, a column, the example of the text, and random ones."""
+    draw = torch.Generator().manual_seed(711)
+    written = [
+        ([[3.0]], 4, "which neighbours does a single pixel have?"),
+        ([[0.0, 8.0]], 2, "which two old centres lie around a new one?"),
+        ([[0.0, 8.0]], 4, ""),
+        ([[1.0], [5.0], [2.0]], 3, ""),
+        ([[1.0, 2.0], [3.0, 4.0]], 1, ""),
+        ([[1.0, 2.0], [3.0, 7.0]], 2, ""),
+    ]
+    cases = [Case({"image": torch.tensor(i), "factor": f}, q) for i, f, q in written]
+    for size, factor in (((2, 5), 2), ((4, 3), 3), ((5, 4), 4), ((3, 3), 8)):
+        image = torch.randn(size, generator=draw)
+        cases.append(Case({"image": image, "factor": factor}))
+    return cases
+
+
+# 7.1.2: transposed convolution
+
+
+def _by_torch_transposed(
+    image: torch.Tensor, kernel: torch.Tensor, stride: int
+) -> torch.Tensor:
+    """Return the transposed convolution of `image` [H, W], by F.conv_transpose2d."""
+    return F.conv_transpose2d(image[None, None], kernel[None, None], stride=stride)[
+        0, 0
+    ]
+
+
+def _stamped(
+    image: torch.Tensor,
+    kernel: torch.Tensor,
+    stride: int,
+    add: bool = True,
+    steps: Callable = lambda stride: (stride, stride),
+    value: Callable = lambda pixel: pixel,
+) -> torch.Tensor:
+    """Return what `_by_torch_transposed` does, or with an option a mistake."""
+    sizes = zip(image.shape, kernel.shape, strict=True)
+    output = image.new_zeros([(n - 1) * stride + k for n, k in sizes])
+    rows, columns = kernel.shape
+    for i, row in enumerate(image):
+        for j, pixel in enumerate(row):
+            y, x = i * steps(stride)[0], j * steps(stride)[1]
+            place = output[y : y + rows, x : x + columns]
+            stamp = value(pixel) * kernel
+            place.copy_(place + stamp if add else stamp)
+    return output
+
+
+def _stamped_over(image, kernel, stride):
+    return _stamped(image, kernel, stride, add=False)
+
+
+def _stamped_turned(image, kernel, stride):
+    return _stamped(image, kernel.flip(0, 1), stride)
+
+
+def _stamped_averaged(image, kernel, stride):
+    count = _stamped(torch.ones_like(image), torch.ones_like(kernel), stride)
+    return _stamped(image, kernel, stride) / count.clamp(min=1)
+
+
+def _stamped_close(image, kernel, stride):
+    return _stamped(image, kernel, stride, steps=lambda stride: (1, 1))
+
+
+def _stamped_rows(image, kernel, stride):
+    return _stamped(image, kernel, stride, steps=lambda stride: (stride, 1))
+
+
+def _stamped_columns(image, kernel, stride):
+    return _stamped(image, kernel, stride, steps=lambda stride: (1, stride))
+
+
+def _stamped_unscaled(image, kernel, stride):
+    return _stamped(image, kernel, stride, value=lambda pixel: 1.0)
+
+
+def _transposed_cases() -> list[Case]:
+    """Return one pixel, the example of the text, gaps, and random ones."""
+    draw = torch.Generator().manual_seed(712)
+    stamp = torch.tensor([[1.0, 2.0, 1.0], [2.0, 4.0, 2.0], [0.0, 3.0, 1.0]])
+    two = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
+    written = [
+        (torch.tensor([[2.0]]), stamp, 2, "how large is one stamp?"),
+        (two, stamp, 2, "how far apart do the first and the last stamp begin?"),
+        (two, stamp, 1, ""),
+        (two, torch.tensor([[5.0]]), 2, "what stands where no stamp reaches?"),
+        (two, torch.tensor([[1.0, -1.0], [2.0, 3.0]]), 3, ""),
+    ]
+    cases = [
+        Case({"image": i, "kernel": k, "stride": s}, asked)
+        for i, k, s, asked in written
+    ]
+    for size, kernel, stride in (
+        ((1, 4), (3, 3), 2),
+        ((4, 1), (3, 3), 2),
+        ((2, 3), (4, 4), 2),
+        ((3, 2), (2, 5), 2),
+        ((3, 4), (5, 2), 3),
+    ):
+        image, weights = (torch.randn(s, generator=draw) for s in (size, kernel))
+        cases.append(Case({"image": image, "kernel": weights, "stride": stride}))
+    return cases
+
+
+EXERCISES["7.1.1"] = Exercise(
+    minutes=15,
+    stars=2,
+    cases=_enlarging_cases,
+    reference=_by_torch_enlarged,
+    against="F.interpolate with align_corners=False",
+    mistakes={
+        "You put the first and the last new centre on the first and last old one, as "
+        "align_corners=True does. Here the outer edges of the images coincide.": (
+            _enlarged_corners
+        ),
+        "You divide the index of the new pixel by the factor. Divide the place of its "
+        "centre, which lies half a pixel further.": _enlarged_no_half,
+        "You add half a pixel before you divide and do not take it away afterwards: "
+        "old indices count from a centre, too.": _enlarged_half_once,
+        "Before the first old centre your weight is negative, and the result leaves "
+        "the range of the image: clamp the position, so that the border pixel is "
+        "repeated.": _enlarged_extrapolated,
+        "Beyond the edge you blend with 0, which darkens the border: repeat the border "
+        "pixel.": _enlarged_zeros,
+        "Your index -1 takes the last row or column, from the other side of the image: "
+        "clamp the position first.": _enlarged_wrapped,
+        "You clamp the index after you have taken the weight: clamp the position, then "
+        "split it into index and weight.": _enlarged_late,
+        "Your two weights are swapped: the nearer old pixel must count more.": (
+            _enlarged_swapped
+        ),
+        "Each new pixel is a copy of one old pixel: that is nearest. Blend two along "
+        "each axis.": _enlarged_nearest,
+        "You blend along the columns only, from top to bottom: do the same from left "
+        "to right.": _enlarged_rows,
+        "You blend along the rows only, from left to right: do the same from top to "
+        "bottom.": _enlarged_columns,
+    },
+    hints=(
+        "Write it for one axis first; the second axis is the same on the transposed "
+        "result. How many new pixels are there, and where does the centre of each lie, "
+        "counted in old pixels?",
+        "The position rounded down is the index of the pixel before; what is left over "
+        "is the weight of the pixel after.",
+        "At both ends a position can fall outside 0 to n - 1, and the pixel after the "
+        "last one does not exist: clamp both.",
+    ),
+)
+EXERCISES["7.1.2"] = Exercise(
+    minutes=10,
+    stars=2,
+    cases=_transposed_cases,
+    reference=_by_torch_transposed,
+    against="F.conv_transpose2d",
+    mistakes={
+        "Where stamps overlap, the last one wins: add them up.": _stamped_over,
+        "Your stamps are turned by 180°: stamp the kernel as it is. If you insert "
+        "zeros and convolve instead, turn the kernel first.": _stamped_turned,
+        "Where stamps overlap, you average: a transposed convolution adds.": (
+            _stamped_averaged
+        ),
+        "You stamp at the place of the input pixel: neighbouring stamps must lie "
+        "`stride` apart.": _stamped_close,
+        "Your stamps lie `stride` apart from row to row, but not from column to "
+        "column.": _stamped_rows,
+        "Your stamps lie `stride` apart from column to column, but not from row to "
+        "row.": _stamped_columns,
+        "You stamp the bare kernel: multiply it by the value of the input pixel.": (
+            _stamped_unscaled
+        ),
+    },
+    hints=(
+        "Begin with zeros of the right size. The last stamp begins at "
+        "(n - 1) * stride, and is as long as the kernel.",
+        "One loop over the input pixels is enough: each adds one scaled kernel to a "
+        "window of the output.",
+    ),
+)
+
+
+# 7.3: RoI Align
+
+
+def _bilinear_reference(features: torch.Tensor, x: float, y: float) -> torch.Tensor:
+    """RoI Align of one bin with one point: the middle of a box of one cell."""
+    box = torch.tensor([[0, x, y, x + 1, y + 1]], dtype=features.dtype)
+    return roi_align(features[None], box, 1, 1.0, 1, aligned=True)[0, :, 0, 0]
+
+
+def _bilinear_with(
+    *,
+    swapped: bool = False,
+    shift: float = 0.0,
+    share: Callable = lambda a: a,
+    outside: str = "border",
+    never_zero: bool = False,
+) -> Callable:
+    """Return an interpolation by hand, with one of the known mistakes."""
+
+    def bilinear(features: torch.Tensor, x: float, y: float) -> torch.Tensor:
+        if swapped:
+            features = features.transpose(1, 2)
+        rows, columns = features.shape[1:]
+        x, y = x + shift, y + shift
+        zero = torch.zeros_like(features[:, 0, 0])
+        far = not (-1 <= x <= columns and -1 <= y <= rows)
+        if far and not never_zero:
+            return zero
+        if outside == "border":
+            x, y = min(max(x, 0), columns - 1), min(max(y, 0), rows - 1)
+        left, top = math.floor(x), math.floor(y)
+        a, b = share(x - left), share(y - top)
+
+        def value(row: int, column: int) -> torch.Tensor:
+            if outside == "wraps":
+                return features[:, row % rows, column % columns]
+            if outside == "zero" and not (0 <= row < rows and 0 <= column < columns):
+                return zero
+            return features[:, min(row, rows - 1), min(column, columns - 1)]
+
+        upper = (1 - a) * value(top, left) + a * value(top, left + 1)
+        lower = (1 - a) * value(top + 1, left) + a * value(top + 1, left + 1)
+        return (1 - b) * upper + b * lower
+
+    return bilinear
+
+
+def _bilinear_cases() -> list[Case]:
+    generator = torch.Generator().manual_seed(731)
+
+    def case(x: float, y: float, question: str = "", shape: tuple = (2, 3, 5)) -> Case:
+        features = torch.rand(*shape, generator=generator).round(decimals=2)
+        return Case({"features": features, "x": x, "y": y}, question)
+
+    last = "the last row or column: is there a neighbour behind it?"
+    edge = "up to one cell outside, the value at the border counts"
+    far = "more than one cell outside, the result is 0"
+    return [
+        case(1.0, 2.0, last),
+        case(3.0, 1.0),
+        case(2.25, 0.5),
+        case(3.75, 1.125),
+        case(4.0, 0.5, last),
+        case(4.0, 2.0, last),
+        case(-0.25, 1.5, edge),
+        case(1.75, -0.75, edge),
+        case(4.5, 0.25, edge),
+        case(0.5, 2.75, edge),
+        case(5.0, 1.25, edge),
+        case(2.5, 3.0, edge),
+        case(-1.25, 1.0, far),
+        case(2.0, -1.5, far),
+        case(5.25, 1.0, far),
+        case(1.5, 3.125, far),
+        case(0.0, 0.0, "a map of one cell", (1, 1, 1)),
+        case(0.75, -0.5, edge, (3, 1, 1)),
+        *[
+            case(round(4 * x, 3), round(2 * y, 3))
+            for x, y in torch.rand(4, 2, generator=generator).tolist()
+        ],
+    ]
+
+
+def _align_reference(
+    features: torch.Tensor, box: tuple, size: int, stride: int, points: int
+) -> torch.Tensor:
+    """Torchvision's RoI Align of one box."""
+    boxes = [torch.tensor([box], dtype=features.dtype)]
+    return roi_align(features[None], boxes, size, 1 / stride, points, aligned=True)[0]
+
+
+def _aligned_by_default(
+    features: torch.Tensor, box: tuple, size: int, stride: int, points: int
+) -> torch.Tensor:
+    boxes = [torch.tensor([box], dtype=features.dtype)]
+    return roi_align(features[None], boxes, size, 1 / stride, points)[0]
+
+
+def _nearest(features: torch.Tensor, x: float, y: float) -> torch.Tensor:
+    """Return the nearest cell, as Python rounds: halves to the even one."""
+    rows, columns = features.shape[1:]
+    if not (-1 <= x <= columns and -1 <= y <= rows):
+        return torch.zeros_like(features[:, 0, 0])
+    x, y = min(max(x, 0), columns - 1), min(max(y, 0), rows - 1)
+    return features[:, round(y), round(x)]
+
+
+def _aligned_with(
+    *,
+    box_of: Callable = lambda box: box,
+    cells_of: Callable = lambda edge, stride: edge / stride - 0.5,
+    place_of: Callable = lambda i, points: (i + 0.5) / points,
+    joined: Callable = torch.mean,
+    turned: bool = False,
+    one_point: bool = False,
+) -> Callable:
+    """Return a RoI Align by hand, with one of the known mistakes."""
+    value_at = _bilinear_with()
+
+    def align(
+        features: torch.Tensor, box: tuple, size: int, stride: int, points: int
+    ) -> torch.Tensor:
+        points = 1 if one_point else points
+        left, top, right, bottom = (cells_of(edge, stride) for edge in box_of(box))
+        width, height = (right - left) / size, (bottom - top) / size
+        places = [place_of(i, points) for i in range(size * points)]
+        samples = torch.stack(
+            [
+                value_at(features, left + u * width, top + v * height)
+                for v in places
+                for u in places
+            ],
+            1,
+        ).reshape(-1, size, points, size, points)
+        pooled = joined(samples.transpose(2, 3).flatten(3), 3)
+        return pooled.transpose(1, 2) if turned else pooled
+
+    return align
+
+
+def _align_cases() -> list[Case]:
+    generator = torch.Generator().manual_seed(732)
+
+    def case(
+        box: tuple,
+        size: int,
+        stride: int,
+        points: int,
+        question: str = "",
+        shape: tuple = (2, 5, 6),
+    ) -> Case:
+        features = torch.rand(*shape, generator=generator).round(decimals=2)
+        values = (features, box, size, stride, points)
+        names = ("features", "box", "size", "stride", "points")
+        return Case(dict(zip(names, values, strict=True)), question)
+
+    border = "a part of this box lies outside of the map"
+    return [
+        case((1.0, 1.0, 3.0, 2.0), 1, 1, 1),
+        case((16.0, 8.0, 32.0, 24.0), 2, 8, 1),
+        case((11.0, 9.5, 37.0, 29.0), 2, 8, 2),
+        case((20.0, 20.0, 20.0, 20.0), 2, 8, 2, "a box without an area"),
+        case((7.0, 30.0, 40.0, 33.0), 3, 8, 2),
+        case((0.0, 0.0, 48.0, 40.0), 3, 8, 2, border),
+        case((-6.0, -3.0, 14.0, 25.0), 2, 8, 2, border),
+        case((30.0, 21.0, 62.0, 55.0), 2, 8, 3, border),
+        case((-60.0, 5.0, -30.0, 30.0), 2, 8, 2, border),
+        case((13.0, 22.0, 70.0, 61.0), 3, 16, 2),
+        case((41.0, 12.0, 90.0, 66.0), 2, 16, 3),
+        case((5.0, 9.0, 23.0, 17.0), 2, 4, 2, "", (1, 6, 7)),
+    ]
+
+
+EXERCISES["7.3.1"] = Exercise(
+    minutes=10,
+    stars=2,
+    cases=_bilinear_cases,
+    reference=_bilinear_reference,
+    against="torchvision.ops.roi_align with one sampling point",
+    mistakes={
+        "You take the nearest cell (`round`): mix the four cells around the "
+        "position.": _nearest,
+        "In your function x chooses the row: x counts columns and y counts rows, and "
+        "the map is [C, rows, columns].": _bilinear_with(swapped=True),
+        "You take the value of the nearest cell: mix the four around the position.": (
+            _bilinear_with(share=round)
+        ),
+        "You round the position down and read one cell: mix the four around the "
+        "position.": _bilinear_with(share=lambda a: 0.0),
+        "Your weights are the wrong way round: the nearer a cell is, the more it "
+        "counts.": _bilinear_with(share=lambda a: 1 - a),
+        "You take half a cell off: here x and y already count from the middle of the "
+        "first cell.": _bilinear_with(shift=-0.5),
+        "A neighbour outside of the map counts as 0 in your code, as in `grid_sample`: "
+        "up to one cell outside, use the value at the border.": (
+            _bilinear_with(outside="zero")
+        ),
+        "Your index -1 takes the last row or column, from the other side of the map: "
+        "move the position to the border first.": _bilinear_with(outside="wraps"),
+        "Far outside you return the value at the border: beyond one cell the result is "
+        "0.": _bilinear_with(never_zero=True),
+    },
+    hints=(
+        "Treat the three kinds of positions in turn: more than one cell outside, up to "
+        "one cell outside (move it to the border with `min` and `max`), inside.",
+        "Inside, `math.floor` gives the column to the left and the row above. The "
+        "decimals of the position are the weight of the column to the right and of the "
+        "row below.",
+        "In the last column there is none to the right: `min(left + 1, columns - 1)` "
+        "repeats it, and its weight is 0.",
+    ),
+    atol=1e-5,
+)
+
+EXERCISES["7.3.2"] = Exercise(
+    minutes=15,
+    stars=2,
+    cases=_align_cases,
+    reference=_align_reference,
+    against="torchvision.ops.roi_align, aligned=True",
+    mistakes={
+        "You cut the edges of the box down to whole cells: keep the decimals.": (
+            _aligned_with(cells_of=lambda edge, stride: math.floor(edge / stride) - 0.5)
+        ),
+        "You round the edges of the box with `round`, to whole cells: keep the "
+        "decimals.": _aligned_with(
+            cells_of=lambda edge, stride: round(edge / stride) - 0.5
+        ),
+        "Half a cell is missing: the value of a cell belongs to its middle, so take "
+        "0.5 off after you have divided by the stride.": _aligned_with(
+            cells_of=lambda edge, stride: edge / stride
+        ),
+        "You read half a cell off and widen boxes of less than a cell, as torchvision "
+        "does with its default `aligned=False`: take 0.5 off after you have divided by "
+        "the stride, and leave the size of the box alone.": _aligned_by_default,
+        "You take half a pixel off before you divide by the stride: it must be half a "
+        "cell, after the division.": _aligned_with(
+            cells_of=lambda edge, stride: (edge - 0.5) / stride
+        ),
+        "You round the edges of the box to whole cells, as RoI pooling does: keep them "
+        "as they are.": _aligned_with(
+            cells_of=lambda edge, stride: math.floor(edge / stride + 0.5) - 0.5
+        ),
+        "You do not divide by the stride: the box is in pixels, the map in cells.": (
+            _aligned_with(cells_of=lambda edge, stride: edge - 0.5)
+        ),
+        "You add up the sampling points of a bin: take their mean.": _aligned_with(
+            joined=torch.sum
+        ),
+        "You take the largest sampling point of a bin, as RoI pooling does: take the "
+        "mean.": _aligned_with(joined=torch.amax),
+        "Your sampling points begin at the corner of the bin: with `points` on a side, "
+        "each stands in the middle of its part of the bin.": _aligned_with(
+            place_of=lambda i, points: i / points
+        ),
+        "Your rows and columns are swapped: the result is [C, rows, columns], and x "
+        "runs along the columns.": _aligned_with(turned=True),
+        "You read one point, in the middle of each bin: read `points` x `points`.": (
+            _aligned_with(one_point=True)
+        ),
+        "You read the box as left, top, width, height: its last two numbers are the "
+        "right and the lower edge.": _aligned_with(
+            box_of=lambda box: (box[0], box[1], box[0] + box[2], box[1] + box[3])
+        ),
+    },
+    hints=(
+        "First bring the four edges to the positions that `bilinear` wants: divide by "
+        "the stride, take half a cell off. Then width and height of one bin.",
+        "All sampling points of a box form one regular grid, `size * points` on a "
+        "side. The first one stands half a step from the corner of the box.",
+        "With the values as [C, size * points, size * points], the mean of each bin is "
+        "an average pooling: `F.avg_pool2d`.",
+    ),
+    atol=1e-5,
+)
