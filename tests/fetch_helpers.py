@@ -224,6 +224,20 @@ class Course:
         self.children.append(child)
         return child
 
+    def fetched_by_two(self, server: "Server") -> None:
+        """Fetch in two processes at once; expect the second to wait for the first.
+
+        `server` has to stall in the middle of an answer.
+        """
+        first = self.child()
+        assert server.stalled.wait(20)
+        second = self.child()
+        waits = "digits: another process is fetching it; waiting ...\n"
+        assert second.stdout.readline() == waits
+        server.go_on.set()
+        for child in (first, second):
+            assert child.communicate(timeout=30)[1] == "" and child.returncode == 0
+
 
 @contextmanager
 def temporary_course(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Course]:

@@ -111,14 +111,7 @@ def test_killed_between_download_and_rename(course, server):
 def test_two_processes_at_once(course, server):
     course.describe(server.source)
     server.stall, server.faults[BIG] = True, [400_000]
-    first = course.child()
-    assert server.stalled.wait(20)
-    second = course.child()
-    waits = "digits: another process is fetching it; waiting ...\n"
-    assert second.stdout.readline() == waits
-    server.go_on.set()
-    for child in (first, second):
-        assert child.communicate(timeout=30)[1] == "" and child.returncode == 0
+    course.fetched_by_two(server)
     assert sorted({name for name, _ in server.requests}) == sorted(GZ)
     # the answer that was cut off, then its rest
     assert len(server.requests) == len(GZ) + 1

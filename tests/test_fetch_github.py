@@ -264,14 +264,7 @@ def test_killed_half_way_then_begun_again(course, hub, ranges):
 
 def test_two_processes_at_once(course, hub):
     hub.stall, hub.faults[ARCHIVE], hub.lengths = True, [150_000], True
-    first = course.child()
-    assert hub.stalled.wait(20)
-    second = course.child()
-    waits = "digits: another process is fetching it; waiting ...\n"
-    assert second.stdout.readline() == waits
-    hub.go_on.set()
-    for child in (first, second):
-        assert child.communicate(timeout=30)[1] == "" and child.returncode == 0
+    course.fetched_by_two(hub)
     assert len(hub.requests) == 2 and prepared(course)
 
 

@@ -71,12 +71,12 @@ Nothing is used before its hash was compared with the catalog's. What comes from
 downloaded by pip's or apt's own client, and only its data files are read. What comes
 from **GitHub** is prepared on your machine: the archive of one commit is downloaded,
 each file that the set is made of is compared with the catalog's hash, and then scaled
-or converted as the table says. Annotations come out the same to the byte, or are
-refused. So do photos with Pillow 13; with Pillow 10.1 and 12.0, of all 16,487 files 7
-photos of `cats_dogs` have other pixels (peak signal-to-noise ratio 41 dB and more). A
-set that you already have, in the layout that torchvision or `ImageFolder` reads, is
-used as it is: put it into the folder named below, under `data/` or where `CV_DATA`
-points.
+or converted as the table says. Annotations that come out otherwise than the catalog
+says are refused. Photos are the same to the byte with Pillow 13; with Pillow 10.1 and
+12.0, 7 of all 16,487 files have other pixels, photos of `cats_dogs` (peak
+signal-to-noise ratio 41 dB and more). A set that you already have, in the layout that
+torchvision or `ImageFolder` reads, is used as it is: put it into the folder named
+below, under `data/` or where `CV_DATA` points.
 """
 NEEDS = {
     "pypi": "a package index",

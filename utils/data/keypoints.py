@@ -14,6 +14,7 @@ from utils.data.readers import (
     read_images,
 )
 from utils.fetch import fetch
+from utils.fetch.preparation import JOINTS
 
 POINTS = 68
 SIDE = 128  # pixels
@@ -59,22 +60,7 @@ def face_keypoints() -> tuple[PairedSet, PairedSet]:
 
 
 # the joints of `leeds_sports`, in their order; left and right are the athlete's own
-POSE_JOINTS = (
-    "right_ankle",
-    "right_knee",
-    "right_hip",
-    "left_hip",
-    "left_knee",
-    "left_ankle",
-    "right_wrist",
-    "right_elbow",
-    "right_shoulder",
-    "left_shoulder",
-    "left_elbow",
-    "left_wrist",
-    "neck",
-    "head_top",
-)
+POSE_JOINTS = tuple(JOINTS)
 # for an image mirrored from left to right: joint i is joint POSE_MIRROR[i] of before
 POSE_MIRROR = (5, 4, 3, 2, 1, 0, 11, 10, 9, 8, 7, 6, 12, 13)
 POSE_COLUMNS = ["file"] + [
