@@ -2,8 +2,9 @@
 
 To be run as `python tests/make_data.py`. Each set keeps its native layout, so that the
 course reads it as it reads the whole set. Only sets whose licence allows it are here;
-tests/data/README.md names them. Random samples are stratified by class and seeded: the
-same command makes the same bytes.
+in place of others, images are drawn in their layout. tests/data/README.md names them
+all. Random samples are stratified by class and seeded: the same command makes the same
+bytes.
 """
 
 import json
@@ -12,6 +13,7 @@ import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
+import numpy as np
 import torch
 from PIL import Image
 from skimage import data
@@ -27,6 +29,7 @@ WHOLE = (60_000, 10_000)
 LABELLED = {"chelsea": 285, "coffee": 967, "rocket": 657, "stereo_motorcycle": 670}
 EMOJI = 24  # how many of the drawings
 CELLS = {"train": 6, "val": 3, "test": 3}  # images of blood
+VOC_BLOCKS = ["bottle", "chair", "diningtable", "person"]  # two of each, drawn
 TREES = {  # photo: left, upper, right, lower edge of what is cut out of it, in pixels
     "2019_YELL_2_528000_4978000_image_crop2": (720, 176, 1360, 304),
     "2019_YELL_2_541000_4977000_image_crop": (544, 48, 672, 176),
@@ -130,12 +133,39 @@ def take_cells() -> None:
             shutil.copyfile(source / path, target / path)
 
 
+def draw_voc_sample() -> None:
+    """Draw blocks and their masks, in the layout of `voc_sample`."""
+    target = DATA / "voc_sample"
+    target.mkdir(parents=True, exist_ok=True)
+    names = (fetch("voc_sample") / "class_names.txt").read_text("utf-8")
+    labels = [names.split().index(name) for name in VOC_BLOCKS for _ in range(2)]
+    rng = np.random.default_rng(0)
+    image = rng.integers(100, 140, (90, 120, 3), np.uint8)
+    masks = np.zeros((len(labels), 90, 120), bool)
+    boxes = []  # y1, x1, y2, x2, as there
+    for number, mask in enumerate(masks):
+        top, left = 5 + 45 * (number % 2), 5 + 28 * (number // 2)
+        height, width = rng.integers(15, 35), rng.integers(12, 22)
+        mask[top : top + height, left : left + width] = True
+        boxes.append([top, left, top + height, left + width])
+        image[mask] = rng.integers(0, 255, 3)
+    np.savez_compressed(
+        target / "data.npz",
+        rgb=image,
+        bboxes=np.array(boxes, float),
+        labels=np.array(labels, np.int32),
+        masks=masks,
+    )
+    (target / "class_names.txt").write_text(names, "utf-8")
+
+
 if __name__ == "__main__":
     write_sample("FashionMNIST", *fashion_mnist())
     write_sample("MNIST", *mnist())
     write_labelled_photos()
     cut_trees()
     take_cells()
+    draw_voc_sample()
     copy_files("rgbd", "rgbd", "arc2017/*")
     copy_files("cards", "cards", "*.png")
     copy_files("emoji", "openmoji", "1F4[0-9A-F][0-9A-F].svg", 256 // EMOJI)

@@ -5,6 +5,10 @@ from collections.abc import Callable
 
 import torch
 from torch.nn import functional as F
+from torchvision.models.detection.roi_heads import (
+    maskrcnn_loss,
+    paste_masks_in_image,
+)
 from torchvision.ops import roi_align
 
 from utils.exercises import Case, Exercise
@@ -579,6 +583,276 @@ EXERCISES["7.3.2"] = Exercise(
         "side. The first one stands half a step from the corner of the box.",
         "With the values as [C, size * points, size * points], the mean of each bin is "
         "an average pooling: `F.avg_pool2d`.",
+    ),
+    atol=1e-5,
+)
+
+
+# 7.4: the loss of a mask head, and a mask stretched over its box
+
+
+def _mask_loss_reference(
+    logits: torch.Tensor, targets: torch.Tensor, labels: torch.Tensor
+) -> torch.Tensor:
+    """Torchvision's loss, with boxes that cut the targets out as they are."""
+    side = targets.shape[-1]
+    edges = torch.tensor([-0.5, -0.5, side - 0.5, side - 0.5])
+    boxes = edges.expand(len(targets), 4)
+    own = torch.arange(len(targets))
+    return maskrcnn_loss(logits, [boxes], [targets], [labels], [own])
+
+
+def _mask_loss_with(
+    *,
+    channel: Callable = lambda logits, labels: logits[range(len(labels)), labels],
+    wanted: Callable = lambda targets: targets,
+    joined: Callable = torch.mean,
+    when_empty: float = 0.0,
+) -> Callable:
+    """Return a mask loss by hand, with one of the known mistakes."""
+
+    def loss(
+        logits: torch.Tensor, targets: torch.Tensor, labels: torch.Tensor
+    ) -> torch.Tensor:
+        if len(labels) == 0:
+            return torch.tensor(when_empty)
+        own, goal = channel(logits, labels), wanted(targets)
+        entropy = F.softplus(own) - own * goal  # of sigmoid(own) with goal
+        return joined(entropy)
+
+    return loss
+
+
+def _mask_loss_softmax(logits, targets, labels):
+    share = logits.softmax(1)[range(len(labels)), labels].clamp(1e-7, 1 - 1e-7)
+    return F.binary_cross_entropy(share, targets) if len(labels) else torch.zeros(())
+
+
+def _mask_loss_all(logits, targets, labels):
+    goal = targets[:, None].expand_as(logits)
+    entropy = F.binary_cross_entropy_with_logits(logits, goal, reduction="none")
+    return entropy.mean() if len(labels) else torch.zeros(())
+
+
+def _mask_loss_others(logits, targets, labels, joined):
+    goal = torch.zeros_like(logits)
+    goal[range(len(labels)), labels] = targets
+    entropy = F.binary_cross_entropy_with_logits(logits, goal, reduction="none")
+    return joined(entropy) if len(labels) else torch.zeros(())
+
+
+def _mask_loss_others_mean(logits, targets, labels):
+    return _mask_loss_others(logits, targets, labels, torch.mean)
+
+
+def _mask_loss_others_sum(logits, targets, labels):
+    return _mask_loss_others(logits, targets, labels, lambda e: e.sum(1).mean())
+
+
+def _mask_loss_cases() -> list[Case]:
+    generator = torch.Generator().manual_seed(741)
+
+    def case(n: int, classes: int, side: int, labels: list, question: str = "") -> Case:
+        logits = 3 * torch.randn(n, classes, side, side, generator=generator)
+        targets = torch.rand(n, side, side, generator=generator)
+        targets = (2 * targets - 0.5).clamp(0, 1)  # many 0 and 1, some between
+        values = (logits, targets, torch.tensor(labels, dtype=torch.int64))
+        return Case(dict(zip(("logits", "targets", "labels"), values)), question)  # noqa: B905
+
+    empty = "what is the mean over no object at all?"
+    return [
+        case(0, 3, 4, [], empty),
+        case(1, 2, 1, [1]),
+        case(1, 3, 2, [2], "which channel belongs to label 2?"),
+        case(2, 3, 4, [2, 1], "each object has its own label"),
+        case(3, 4, 4, [1, 1, 3]),
+        case(2, 11, 7, [10, 4], "the last class"),
+        case(5, 11, 28, [3, 9, 3, 1, 10]),
+    ]
+
+
+def _paste_reference(
+    mask: torch.Tensor, box: tuple, height: int, width: int
+) -> torch.Tensor:
+    """Sample the mask at the middle of each pixel, by F.grid_sample."""
+    return _sampled(mask, box, height, width, "border", align_corners=False)
+
+
+def _sampled(mask, box, height, width, padding, align_corners):
+    left, top, right, bottom = box
+    x = 2 * (torch.arange(width) + 0.5 - left) / (right - left) - 1
+    y = 2 * (torch.arange(height) + 0.5 - top) / (bottom - top) - 1
+    grid = torch.stack(torch.meshgrid(x, y, indexing="xy"), -1)[None]
+    options = {"padding_mode": padding, "align_corners": align_corners}
+    found = F.grid_sample(mask[None, None], grid, **options)[0, 0]
+    return found * ((x.abs() < 1) & (y.abs() < 1)[:, None])
+
+
+def _paste_zeros(mask, box, height, width):
+    return _sampled(mask, box, height, width, "zeros", align_corners=False)
+
+
+def _paste_corners(mask, box, height, width):
+    return _sampled(mask, box, height, width, "border", align_corners=True)
+
+
+def _paste_torchvision(mask, box, height, width):
+    boxes = torch.tensor([box])
+    return paste_masks_in_image(mask[None, None], boxes, (height, width))[0, 0]
+
+
+def _paste_with(
+    *,
+    box_of: Callable = lambda box: box,
+    pixel: float = 0.5,
+    cell: float = 0.5,
+    outside: bool = False,
+    nearest: bool = False,
+    turned: bool = False,
+) -> Callable:
+    """Return a pasting by hand, with one of the known mistakes."""
+
+    def weights(n: int, low: float, high: float, cells: int) -> torch.Tensor:
+        position = (torch.arange(n) + pixel - low) / (high - low) * cells
+        inside = (position > 0) & (position < cells) | outside
+        position = (position - cell).clamp(0, cells - 1)
+        if nearest:
+            position = position.round()
+        near = 1 - (position[:, None] - torch.arange(cells)).abs()
+        return near.clamp(min=0) * inside[:, None]
+
+    def paste(mask: torch.Tensor, box: tuple, height: int, width: int) -> torch.Tensor:
+        left, top, right, bottom = box_of(box)
+        if not (left < right and top < bottom):
+            return torch.zeros(height, width)
+        rows = weights(height, top, bottom, len(mask))
+        columns = weights(width, left, right, len(mask))
+        return rows @ (mask.T if turned else mask) @ columns.T
+
+    return paste
+
+
+def _paste_cases() -> list[Case]:
+    generator = torch.Generator().manual_seed(742)
+
+    def case(box: tuple, cells: int, shape: tuple, question: str = "") -> Case:
+        mask = torch.rand(cells, cells, generator=generator).round(decimals=2)
+        values = (mask, box, *shape)
+        names = ("mask", "box", "height", "width")
+        return Case(dict(zip(names, values, strict=True)), question)
+
+    edge = "which pixels have their middle inside of the box?"
+    return [
+        case((0.0, 0.0, 4.0, 4.0), 4, (4, 4), "a pixel for each cell"),
+        case((1.0, 2.0, 4.0, 4.0), 1, (5, 6), "a mask of one cell"),
+        case((1.0, 1.0, 5.0, 3.0), 2, (4, 7)),
+        case((1.25, 0.75, 4.75, 5.25), 3, (6, 6), edge),
+        case((2.375, 1.125, 6.875, 4.625), 4, (6, 8), edge),
+        case((-2.25, 1.0, 3.25, 7.25), 3, (6, 5), "a part of the box is not in sight"),
+        case((2.0, -1.75, 9.25, 3.25), 4, (5, 7), "a part of the box is not in sight"),
+        case((8.0, 1.0, 12.0, 3.0), 2, (4, 6), "the whole box is not in sight"),
+        case((2.625, 2.125, 2.875, 2.375), 3, (5, 5), "a box without a pixel's middle"),
+        case((0.125, 1.875, 12.125, 8.375), 5, (10, 13)),
+        case((3.125, 2.375, 17.625, 21.875), 28, (24, 20)),
+    ]
+
+
+EXERCISES["7.4.1"] = Exercise(
+    minutes=10,
+    stars=2,
+    cases=_mask_loss_cases,
+    reference=_mask_loss_reference,
+    against="maskrcnn_loss of torchvision",
+    mistakes={
+        "You let the classes compete (softmax over the channels): take the channel of "
+        "the label, and its sigmoid alone.": _mask_loss_softmax,
+        "You compare all channels with the target: only the channel of the object's "
+        "own label counts.": _mask_loss_all,
+        "You want the channels of the other classes to be 0: here they get no loss at "
+        "all.": _mask_loss_others_mean,
+        "You add up the channels, and want those of the other classes to be 0: they "
+        "get no loss at all.": _mask_loss_others_sum,
+        "You take channel 0, the background's: each object has its own channel, its "
+        "label's.": _mask_loss_with(channel=lambda logits, labels: logits[:, 0]),
+        "You take the channel before the label's: labels count from 1, but channel 0 "
+        "is the background's, so nothing is to be subtracted.": _mask_loss_with(
+            channel=lambda logits, labels: logits[range(len(labels)), labels - 1]
+        ),
+        "You take the channel of the first object's label for all objects.": (
+            _mask_loss_with(channel=lambda logits, labels: logits[:, labels[0]])
+        ),
+        "You take the largest of the channels: take the one of the label, however "
+        "small it is.": _mask_loss_with(channel=lambda logits, labels: logits.amax(1)),
+        "You add the pixels up: take their mean.": _mask_loss_with(joined=torch.sum),
+        "You add up the pixels of each object and average over objects alone: take the "
+        "mean over the pixels, too.": _mask_loss_with(
+            joined=lambda entropy: entropy.sum((1, 2)).mean()
+        ),
+        "Without any object your loss is nan, the mean of nothing: return 0, or one "
+        "such batch destroys all weights.": _mask_loss_with(when_empty=math.nan),
+        "You apply the sigmoid twice: `..._with_logits` takes the logits as they "
+        "are.": _mask_loss_with(
+            channel=lambda logits, labels: logits[range(len(labels)), labels].sigmoid()
+        ),
+        "You round the targets to 0 and 1: a cell that the object fills by half has "
+        "the target one half.": _mask_loss_with(wanted=lambda t: (t > 0.5).float()),
+    },
+    hints=(
+        "`logits[places, labels]` with `places = torch.arange(len(labels))` picks one "
+        "channel for each object: [N, m, m].",
+        "Each value of that channel is a yes-or-no question of its own: "
+        "`F.binary_cross_entropy_with_logits`.",
+        "The mean of nothing is nan. The sum of nothing is 0, and it can be "
+        "differentiated: return that where there is no object.",
+    ),
+)
+
+EXERCISES["7.4.2"] = Exercise(
+    minutes=15,
+    stars=3,
+    cases=_paste_cases,
+    reference=_paste_reference,
+    against="F.grid_sample, 0 outside of the box",
+    mistakes={
+        "You paste as torchvision does: it cuts the box down to whole pixels and makes "
+        "it a pixel longer. Keep the decimals.": _paste_torchvision,
+        "You round the edges of the box to whole pixels: keep the decimals.": (
+            _paste_with(box_of=lambda box: tuple(map(round, box)))
+        ),
+        "You cut the edges of the box down to whole pixels: keep the decimals.": (
+            _paste_with(box_of=lambda box: tuple(map(math.floor, box)))
+        ),
+        "You ask for the mask at the corner of a pixel: its value belongs to the "
+        "middle, half a pixel further.": _paste_with(pixel=0.0),
+        "Your mask lies half a cell off: the value of a cell belongs to its middle, so "
+        "the first one is at 0.5 cells.": _paste_with(cell=0.0),
+        "You put the middles of the first and the last cell on the edges of the box "
+        "(align_corners=True): the outer edges of the cells belong there.": (
+            _paste_corners
+        ),
+        "You blend with 0 along the edges of the box: up to half a cell from the edge, "
+        "use the value of the first or last cell.": _paste_zeros,
+        "You take the nearest cell: blend the four around the pixel's middle.": (
+            _paste_with(nearest=True)
+        ),
+        "Outside of the box you go on with the border's values: it is 0 there.": (
+            _paste_with(outside=True)
+        ),
+        "Your rows and columns are swapped: mask[row, column], and x runs along the "
+        "columns.": _paste_with(turned=True),
+        "You read the box as left, top, width, height: its last two numbers are the "
+        "right and the lower edge.": _paste_with(
+            box_of=lambda box: (box[0], box[1], box[0] + box[2], box[1] + box[3])
+        ),
+    },
+    hints=(
+        "Go from the image to the mask: where in the box lies the middle of pixel i, "
+        "as a share of the box's side? Times the cells on a side, that is its position "
+        "in cells.",
+        "The value of a cell belongs to its middle: take 0.5 off the position, and "
+        "clamp it to 0 and the last cell. Then blend as in 7.1.",
+        "Bilinear weights can be written without an index: cell k gets the weight "
+        "1 - |position - k|, but at least 0. As matrices, rows @ mask @ columns.T.",
     ),
     atol=1e-5,
 )
