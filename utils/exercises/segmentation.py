@@ -628,6 +628,11 @@ def _mask_loss_softmax(logits, targets, labels):
     return F.binary_cross_entropy(share, targets) if len(labels) else torch.zeros(())
 
 
+def _mask_loss_cells(logits, targets, labels):
+    goal = labels[:, None, None].expand_as(targets)
+    return F.cross_entropy(logits, goal) if len(labels) else torch.zeros(())
+
+
 def _mask_loss_all(logits, targets, labels):
     goal = targets[:, None].expand_as(logits)
     entropy = F.binary_cross_entropy_with_logits(logits, goal, reduction="none")
@@ -647,6 +652,17 @@ def _mask_loss_others_mean(logits, targets, labels):
 
 def _mask_loss_others_sum(logits, targets, labels):
     return _mask_loss_others(logits, targets, labels, lambda e: e.sum(1).mean())
+
+
+def _nan_without_objects(loss: Callable) -> Callable:
+    """Return the same loss, but nan where there is no object."""
+
+    def with_nan(
+        logits: torch.Tensor, targets: torch.Tensor, labels: torch.Tensor
+    ) -> torch.Tensor:
+        return loss(logits, targets, labels) if len(labels) else torch.tensor(math.nan)
+
+    return with_nan
 
 
 def _mask_loss_cases() -> list[Case]:
@@ -707,7 +723,7 @@ def _paste_with(
     pixel: float = 0.5,
     cell: float = 0.5,
     outside: bool = False,
-    nearest: bool = False,
+    nearest: Callable | None = None,
     turned: bool = False,
 ) -> Callable:
     """Return a pasting by hand, with one of the known mistakes."""
@@ -717,7 +733,7 @@ def _paste_with(
         inside = (position > 0) & (position < cells) | outside
         position = (position - cell).clamp(0, cells - 1)
         if nearest:
-            position = position.round()
+            position = nearest(position)
         near = 1 - (position[:, None] - torch.arange(cells)).abs()
         return near.clamp(min=0) * inside[:, None]
 
@@ -746,7 +762,7 @@ def _paste_cases() -> list[Case]:
         case((0.0, 0.0, 4.0, 4.0), 4, (4, 4), "a pixel for each cell"),
         case((1.0, 2.0, 4.0, 4.0), 1, (5, 6), "a mask of one cell"),
         case((1.0, 1.0, 5.0, 3.0), 2, (4, 7)),
-        case((1.25, 0.75, 4.75, 5.25), 3, (6, 6), edge),
+        case((1.5, 0.5, 4.5, 5.5), 3, (6, 6), edge),  # middles on the edges
         case((2.375, 1.125, 6.875, 4.625), 4, (6, 8), edge),
         case((-2.25, 1.0, 3.25, 7.25), 3, (6, 5), "a part of the box is not in sight"),
         case((2.0, -1.75, 9.25, 3.25), 4, (5, 7), "a part of the box is not in sight"),
@@ -766,6 +782,9 @@ EXERCISES["7.4.1"] = Exercise(
     mistakes={
         "You let the classes compete (softmax over the channels): take the channel of "
         "the label, and its sigmoid alone.": _mask_loss_softmax,
+        "You ask each cell for a class (cross-entropy over the channels), and the mask "
+        "is not used: ask the channel of the label whether the cell belongs to the "
+        "object.": _mask_loss_cells,
         "You compare all channels with the target: only the channel of the object's "
         "own label counts.": _mask_loss_all,
         "You want the channels of the other classes to be 0: here they get no loss at "
@@ -784,6 +803,8 @@ EXERCISES["7.4.1"] = Exercise(
         "You take the largest of the channels: take the one of the label, however "
         "small it is.": _mask_loss_with(channel=lambda logits, labels: logits.amax(1)),
         "You add the pixels up: take their mean.": _mask_loss_with(joined=torch.sum),
+        "You average the pixels of each object and add the objects up: take their "
+        "mean.": _mask_loss_with(joined=lambda entropy: entropy.mean((1, 2)).sum()),
         "You add up the pixels of each object and average over objects alone: take the "
         "mean over the pixels, too.": _mask_loss_with(
             joined=lambda entropy: entropy.sum((1, 2)).mean()
@@ -805,6 +826,17 @@ EXERCISES["7.4.1"] = Exercise(
         "The mean of nothing is nan. The sum of nothing is 0, and it can be "
         "differentiated: return that where there is no object.",
     ),
+)
+
+# the same mistakes in an answer that has not thought of a batch without objects either
+EXERCISES["7.4.1"].mistakes.update(
+    {
+        f"{sentence} And without any object your loss is nan: return 0.": (
+            _nan_without_objects(mistake)
+        )
+        for sentence, mistake in EXERCISES["7.4.1"].mistakes.items()
+        if "Without any object" not in sentence
+    }
 )
 
 EXERCISES["7.4.2"] = Exercise(
@@ -832,8 +864,10 @@ EXERCISES["7.4.2"] = Exercise(
         ),
         "You blend with 0 along the edges of the box: up to half a cell from the edge, "
         "use the value of the first or last cell.": _paste_zeros,
-        "You take the nearest cell: blend the four around the pixel's middle.": (
-            _paste_with(nearest=True)
+        "You take the cell that the pixel's middle lies in: blend the four around "
+        "it.": _paste_with(nearest=lambda position: (position + 0.5).floor()),
+        "You round to the nearest cell: blend the four around the pixel's middle.": (
+            _paste_with(nearest=torch.round)
         ),
         "Outside of the box you go on with the border's values: it is 0 there.": (
             _paste_with(outside=True)
