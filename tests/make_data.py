@@ -15,7 +15,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw
 from skimage import data
 
 from utils.data import ImageSet, fashion_mnist, mnist, take
@@ -30,6 +30,21 @@ LABELLED = {"chelsea": 285, "coffee": 967, "rocket": 657, "stereo_motorcycle": 6
 EMOJI = 24  # how many of the drawings
 CELLS = {"train": 6, "val": 3, "test": 3}  # images of blood
 VOC_BLOCKS = ["bottle", "chair", "diningtable", "person"]  # two of each, drawn
+STREETS = {"train": 12, "val": 5, "test": 8}  # frames, drawn
+STREET_COLORS = {  # in the order of CamVid's classes
+    "Sky": (170, 200, 230),
+    "Building": (150, 110, 90),
+    "Pole": (60, 60, 60),
+    "Road": (95, 95, 100),
+    "Pavement": (150, 145, 150),
+    "Tree": (60, 110, 50),
+    "SignSymbol": (200, 170, 40),
+    "Fence": (110, 80, 60),
+    "Car": (40, 60, 140),
+    "Pedestrian": (180, 60, 60),
+    "Bicyclist": (120, 50, 140),
+    "Unlabelled": (10, 10, 10),
+}
 TREES = {  # photo: left, upper, right, lower edge of what is cut out of it, in pixels
     "2019_YELL_2_528000_4978000_image_crop2": (720, 176, 1360, 304),
     "2019_YELL_2_541000_4977000_image_crop": (544, 48, 672, 176),
@@ -159,6 +174,58 @@ def draw_voc_sample() -> None:
     (target / "class_names.txt").write_text(names, "utf-8")
 
 
+def draw_street(rng: np.random.Generator, width: int = 160, height: int = 120):
+    """Return a mask [H, W] of all of CamVid's classes, laid out as a street is."""
+    numbers = {name: number for number, name in enumerate(STREET_COLORS)}
+    canvas = Image.new("L", (width, height), numbers["Sky"])
+    draw = ImageDraw.Draw(canvas)
+
+    def block(name: str, left: float, top: float, w: float, h: float) -> None:
+        draw.rectangle((left, top, left + w, top + h), fill=numbers[name])
+
+    horizon = int(rng.integers(50, 62))
+    for side in (0, 100):
+        block("Building", side, rng.integers(5, 25), 60, horizon)
+    draw.ellipse((45, 20, 75, horizon + 5), fill=numbers["Tree"])
+    block("Pavement", 0, horizon, width, height)
+    middle = int(rng.integers(70, 90))
+    road = [(middle - 8, horizon), (middle + 8, horizon), (150, height), (10, height)]
+    draw.polygon(road, fill=numbers["Road"])
+    block("Fence", 5, horizon - 6, 28, 8)
+    for _ in range(2):
+        block("Car", rng.integers(55, 95), rng.integers(60, 85), 22, 14)
+    for left in rng.integers(5, 150, 2):
+        block("Pole", left, 15, 2, horizon)
+        block("SignSymbol", left - 3, rng.integers(15, 30), 8, 8)
+    for name, start in (("Pedestrian", 5), ("Bicyclist", 110)):
+        left = int(rng.integers(start, start + 30))
+        draw.ellipse((left, 62, left + 9, 92), fill=numbers[name])
+    block("Unlabelled", rng.integers(0, 130), 108, 30, 12)
+    return np.asarray(canvas)
+
+
+def draw_streets() -> None:
+    """Draw frames with exact masks, in the layout of `camvid`."""
+    target = DATA / "camvid"
+    colors = np.array([*STREET_COLORS.values()])
+    for seed, (part, frames) in enumerate(STREETS.items()):
+        rng = np.random.default_rng(seed)
+        for folder in ("images", "masks"):
+            (target / folder / part).mkdir(parents=True, exist_ok=True)
+        for number in range(frames):
+            mask = draw_street(rng)
+            light = rng.uniform(0.8, 1.1)
+            image = light * colors[mask] + rng.normal(0, 8, (*mask.shape, 3))
+            image = Image.fromarray(image.clip(0, 255).astype(np.uint8))
+            # as in CamVid, the drives of the test frames are not all trained on
+            drive = "second" if part == "test" and number % 2 else "first"
+            name = f"{drive}_{part}{number:03d}"
+            image.save(target / f"images/{part}/{name}.jpg", quality=80)
+            Image.fromarray(mask).save(target / f"masks/{part}/{name}.png")
+    lines = [f"{number} {name}\n" for number, name in enumerate(STREET_COLORS)]
+    (target / "classes.txt").write_text("".join(lines), "utf-8")
+
+
 if __name__ == "__main__":
     write_sample("FashionMNIST", *fashion_mnist())
     write_sample("MNIST", *mnist())
@@ -166,6 +233,7 @@ if __name__ == "__main__":
     cut_trees()
     take_cells()
     draw_voc_sample()
+    draw_streets()
     copy_files("rgbd", "rgbd", "arc2017/*")
     copy_files("cards", "cards", "*.png")
     copy_files("emoji", "openmoji", "1F4[0-9A-F][0-9A-F].svg", 256 // EMOJI)

@@ -12,6 +12,7 @@ from pycocotools import mask as rle
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from torch import nn
+from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 from torchvision import tv_tensors
 
@@ -23,8 +24,12 @@ from utils.detection import (
     collate,
     detection_errors,
     evaluate_detections,
+    match_detections,
+    paste_masks,
+    resampled_ap,
     train_detector_one_epoch,
 )
+from utils.runtime import has_fast_bfloat16
 
 CPU, NAN = torch.device("cpu"), math.nan
 TEN, FAR = [0.0, 0, 10, 10], [50.0, 50, 60, 60]
@@ -853,6 +858,31 @@ def test_training_steps_and_means_over_images():
     assert moved == pytest.approx(0.0025, rel=1e-3)
 
 
+@pytest.mark.parametrize("amp", [False, True])
+def test_training_in_low_precision_takes_the_weights_of_each_step(amp):
+    class Detector(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(1, 1, bias=False)
+            self.seen = []
+
+        def forward(self, images, targets):
+            self.seen.append(torch.is_autocast_enabled("cpu"))
+            out = self.layer(torch.ones(1, 1))
+            self.seen.append(out.item())
+            return {"loss": out.sum()}
+
+    model = Detector()
+    image = torch.zeros(1, 3, 8, 8)
+    loader = [(image, [truth([TEN])])] * 3
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+    train_detector_one_epoch(model, loader, optimizer=optimizer, device=CPU, amp=amp)
+    assert model.seen[::2] == 3 * [amp and has_fast_bfloat16(CPU)]
+    first, second, third = model.seen[1::2]
+    assert first - second == pytest.approx(0.5, abs=0.02)
+    assert second - third == pytest.approx(0.5, abs=0.02)
+
+
 def test_training_refuses_what_cannot_learn():
     model, batches = Detector([]), list(loader_of(Flats(2)))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
@@ -869,3 +899,159 @@ def test_training_refuses_what_cannot_learn():
     with pytest.raises(FloatingPointError, match="step 1"):
         train_detector_one_epoch(model, batches, optimizer=optimizer, device=CPU)
     assert model.layer.weight.isinf().all()
+
+
+# AP of images that are drawn with replacement.
+
+
+def without_crowds(seed):
+    """A random case with whole classes, and scores that are all different."""
+    predictions, targets = random_case(seed)
+    generator = torch.Generator().manual_seed(seed)
+    for one in predictions:
+        one["scores"] = torch.rand(len(one["scores"]), generator=generator)
+    for one in targets:
+        del one["iscrowd"], one["area"]
+    return predictions, targets
+
+
+@pytest.mark.parametrize("kind", ["boxes", "masks"])
+@pytest.mark.parametrize("seed", range(4))
+def test_the_first_ap_is_that_of_pycocotools_at_each_threshold(kind, seed):
+    predictions, targets = without_crowds(seed)
+    if kind == "masks":
+        predictions, targets = (
+            [with_masks(one) for one in many] for many in (predictions, targets)
+        )
+    taken = match_detections(predictions, targets, kind=kind)
+    stated = evaluate_detections(predictions, targets, kind=kind)
+    ap = resampled_ap(predictions, targets, taken, resamples=0)
+    assert ap.shape == (1, 10)
+    # pycocotools misses a recall that is reached exactly: 3 / 5 < linspace's 0.6
+    assert -1e-6 < ap.mean().item() - stated["map"] < 1e-3
+    assert -1e-6 < ap[0, 0].item() - stated["ap50"] < 3e-3
+    assert -1e-6 < ap[0, 5].item() - stated["ap75"] < 3e-3
+
+
+def test_a_draw_is_the_ap_of_the_images_drawn():
+    predictions, targets = without_crowds(5)
+    taken = match_detections(predictions, targets)
+    ap = resampled_ap(predictions, targets, taken, resamples=5, seed=3)
+    draws = torch.Generator().manual_seed(3)
+    for row, drawn in enumerate(torch.randint(12, (5, 12), generator=draws).tolist()):
+        some = [[many[i] for i in drawn] for many in (predictions, targets)]
+        stated = evaluate_detections(*some)
+        assert -1e-6 < ap[1 + row].mean().item() - stated["map"] < 1e-3
+
+
+def test_matching_by_hand():
+    # the better one comes second in the list, and takes the object
+    predictions = [found([NEARBY, TEN, TEN], [1, 1, 2], [0.5, 0.9, 0.9])]
+    targets = [truth([TEN], [1])]
+    taken = match_detections(predictions, targets, thresholds=[0.3, 0.4, 0.5, 1.0])
+    assert taken[0].tolist() == [[-1] * 4, [0] * 4, [-1] * 4]
+    taken = match_detections([found([NEARBY])], targets, thresholds=[0.3, 0.41])
+    assert taken[0].tolist() == [[0, -1]]
+    nothing = match_detections([found()], [truth()])
+    assert nothing[0].shape == (0, 10)
+    assert match_detections([found([TEN])], [truth()])[0].tolist() == [[-1] * 10]
+
+
+def test_objects_that_do_not_count_are_neither_missed_nor_wrong():
+    predictions = [found([TEN, FAR, NEARBY], scores=[0.9, 0.8, 0.7])]
+    targets = [truth([TEN, FAR])]
+    taken = match_detections(predictions, targets, thresholds=[0.5])
+    options = {"resamples": 0}
+    first, second, none = (
+        [torch.tensor(some)] for some in ([True, False], [False, True], [False, False])
+    )
+    ap = resampled_ap(predictions, targets, taken, counted=first, **options)
+    assert ap.item() == 1  # FAR is left out, NEARBY comes after the object
+    ap = resampled_ap(predictions, targets, taken, counted=second, **options)
+    assert ap.item() == 1
+    assert resampled_ap(predictions, targets, taken, **options).item() == 1
+    ap = resampled_ap(predictions, targets, taken, counted=none, **options)
+    assert ap.isnan().all()
+    # a detection that takes nothing is wrong whatever is counted; the one object that
+    # is counted stands for both
+    predictions[0]["scores"] = torch.tensor([0.6, 0.8, 0.7])
+    taken = [torch.tensor([[0], [1], [-1]])]
+    ap = resampled_ap(predictions, targets, taken, counted=first, **options)
+    assert ap.item() == pytest.approx(2 / 3)
+
+
+def test_a_random_half_of_the_objects_has_the_ap_of_all():
+    """Without the normalisation it would be far below: half against all mistakes."""
+    generator = torch.Generator().manual_seed(0)
+    n = 2000
+    labels, scores = (
+        torch.ones(n, dtype=torch.int64),
+        torch.rand(n, generator=generator),
+    )
+    right = torch.rand(n, generator=generator) < scores
+    taken = [torch.where(right, torch.arange(n), -1)[:, None]]
+    prediction, target = {"labels": labels, "scores": scores}, {"labels": labels}
+    half = torch.rand(n, generator=generator) < 0.5
+    of_all, *of_halves = (
+        resampled_ap([prediction], [target], taken, counted=counted, resamples=0).item()
+        for counted in (None, [half], [~half])
+    )
+    assert of_halves == pytest.approx([of_all, of_all], abs=0.03)
+
+
+def test_a_class_that_a_draw_has_not_is_left_out_of_its_mean():
+    predictions = [found([TEN], [1], [0.9]), found()]
+    targets = [truth([TEN], [1]), truth([TEN], [2])]
+    taken = match_detections(predictions, targets, thresholds=[0.5])
+    ap = resampled_ap(predictions, targets, taken, resamples=40)
+    assert ap[0].item() == 0.5
+    assert sorted(ap[1:].unique().tolist()) == [0, 0.5, 1]
+
+
+def test_matching_and_draws_refuse_what_does_not_belong_together():
+    one, target = [found([TEN])], [truth([TEN])]
+    with pytest.raises(ValueError, match="boxes' or 'masks"):
+        match_detections(one, target, kind="keypoints")
+    for bad in ([], [0.0], [1.1]):
+        with pytest.raises(ValueError, match="above 0 and up to 1"):
+            match_detections(one, target, thresholds=bad)
+    with pytest.raises(ValueError, match="as many predictions"):
+        match_detections(one * 2, target)
+    taken = match_detections(one, target)
+    with pytest.raises(ValueError, match="a row for each detection"):
+        resampled_ap([found()], target, taken)
+    with pytest.raises(ValueError, match="a value for each object"):
+        resampled_ap(one, target, taken, counted=[torch.ones(2, dtype=torch.bool)])
+
+
+# Masks stretched over their boxes.
+
+
+def test_a_pasted_mask_is_read_by_grid_sample():
+    generator = torch.Generator().manual_seed(0)
+    grids = torch.rand(3, 7, 7, generator=generator)
+    boxes = torch.tensor([[3.3, 8.1, 31.9, 36.4], [-4.2, 5, 9.6, 50], [30, 2, 31, 3.0]])
+    pasted = paste_masks(grids, boxes, 40, 36)
+    for grid, (left, top, right, bottom), mask in zip(
+        grids, boxes, pasted, strict=True
+    ):
+        x = 2 * (torch.arange(36) + 0.5 - left) / (right - left) - 1
+        y = 2 * (torch.arange(40) + 0.5 - top) / (bottom - top) - 1
+        places = torch.stack(torch.meshgrid(x, y, indexing="xy"), -1)[None]
+        options = {"padding_mode": "border", "align_corners": False}
+        wanted = F.grid_sample(grid[None, None], places, **options)[0, 0]
+        wanted = wanted * ((x.abs() < 1) & (y.abs() < 1)[:, None])
+        torch.testing.assert_close(mask, wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_pasted_masks_by_hand():
+    grids = torch.tensor([[[0.0, 1], [0.5, 0.25]]])
+    pasted = paste_masks(grids, torch.tensor([[1.0, 0, 3, 2]]), 3, 4)
+    assert pasted[0].tolist() == [[0, 0, 1, 0], [0, 0.5, 0.25, 0], [0, 0, 0, 0]]
+    nothing = paste_masks(torch.zeros(0, 28, 28), torch.zeros(0, 4), 5, 6)
+    assert nothing.shape == (0, 5, 6)
+    with pytest.raises(ValueError, match="m, m"):
+        paste_masks(torch.zeros(1, 1, 28, 28), torch.ones(1, 4), 5, 6)
+    for boxes in (torch.ones(2, 4), torch.tensor([[1.0, 1, 1, 3]])):
+        with pytest.raises(ValueError, match="a box with an area"):
+            paste_masks(grids, boxes, 5, 6)

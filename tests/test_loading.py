@@ -489,3 +489,19 @@ def test_one_example_of_an_uneven_set_is_of_the_frequent_class():
     images = torch.zeros(5, 1, 2, 2, dtype=torch.uint8)
     uneven = ImageSet(images, torch.tensor([0, 1, 1, 1, 1]), ["rare", "frequent"])
     assert [take(uneven, 1, seed=seed).labels.item() for seed in range(5)] == [1] * 5
+
+
+def test_a_pair_transform_gets_images_and_targets_before_the_transform():
+    masks = torch.arange(6).view(6, 1, 1).expand(6, 2, 2).contiguous()
+    images = masks[:, None].repeat(1, 3, 1, 1).to(torch.uint8)
+
+    def swap(batch, targets):
+        return batch + 10, targets * 2
+
+    loader = make_loader(
+        PairedSet(images, masks), 4, pair_transform=swap, transform=lambda x: x / 10
+    )
+    (first, targets), (last, _) = loader
+    assert first[:, 0, 0, 0].tolist() == pytest.approx([1.0, 1.1, 1.2, 1.3])
+    assert targets[:, 0, 0].tolist() == [0, 2, 4, 6] and len(last) == 2
+    assert pickle.loads(pickle.dumps(make_loader(numbered(3), 2).collate_fn))

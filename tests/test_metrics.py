@@ -2,8 +2,9 @@ import pytest
 import torch
 from sklearn.metrics import accuracy_score
 from sklearn.metrics import confusion_matrix as sklearn_confusion_matrix
+from torchmetrics.functional.classification import multiclass_jaccard_index
 
-from utils.metrics import accuracy, confusion_matrix
+from utils.metrics import accuracy, confusion_matrix, miou_interval
 
 
 def test_accuracy_equals_scikit_learns():
@@ -95,3 +96,34 @@ def test_confusion_matrix_refuses_what_it_would_count_wrong(
 ):
     with pytest.raises(ValueError, match=message):
         confusion_matrix(predictions, labels, 3)
+
+
+def test_the_interval_of_equal_blocks_is_their_miou():
+    """A short last block, pixels without a class, a class that never occurs."""
+    generator = torch.Generator().manual_seed(0)
+    found = torch.randint(0, 4, (1, 6, 7), generator=generator).repeat(5, 1, 1)
+    masks = torch.randint(0, 4, (1, 6, 7), generator=generator).repeat(5, 1, 1)
+    masks[:, 0] = 255
+    whole = multiclass_jaccard_index(
+        found, masks, 5, average="none", ignore_index=255, zero_division=float("nan")
+    )
+    low, high = miou_interval(found, masks.to(torch.uint8), 5, ignore=255, block=2)
+    assert low == pytest.approx(high) == pytest.approx(whole.nanmean().item())
+
+
+def test_the_interval_draws_blocks_of_neighbours():
+    """Ten frames that are right, ten that are wrong: two blocks, or twenty."""
+    masks = torch.randint(0, 2, (20, 3, 3), generator=torch.Generator().manual_seed(0))
+    found = masks.clone()
+    found[10:] = 1 - found[10:]
+    options = {"num_classes": 2, "ignore": 255}
+    assert miou_interval(found, masks, block=10, **options) == (0, 1)
+    low, high = miou_interval(found, masks, block=1, **options)
+    assert 0 < low < 1 / 3 < high < 1
+    again = miou_interval(found, masks, block=1, **options)
+    other = miou_interval(found, masks, block=1, seed=1, **options)
+    assert (low, high) == again != other
+    with pytest.raises(ValueError, match="20 frames are one block of 20"):
+        miou_interval(found, masks, **options)
+    with pytest.raises(ValueError, match="masks alike"):
+        miou_interval(found, masks[:, :2], **options)

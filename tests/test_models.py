@@ -4,19 +4,23 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torchvision.models import mobilenet_v2
 from torchvision.models.resnet import BasicBlock
+from torchvision.transforms import v2
 from torchvision.transforms.v2.functional import horizontal_flip
 
 from utils.models import (
+    MobileUNet,
     ResidualBlock,
     Scale,
     conv_block,
     fashion_cnn,
     fashion_mlp,
+    small_mask_rcnn,
     small_resnet,
 )
 from utils.runtime import count_parameters
-from utils.transforms import crop_each, flip_each
+from utils.transforms import crop_each, each_with_mask, flip_each
 
 
 @pytest.mark.parametrize(
@@ -174,3 +178,97 @@ def test_channels_are_first(move):
 def test_flip_each_wants_a_probability(p):
     with pytest.raises(ValueError, match="p must be a probability"):
         flip_each(torch.rand(2, 3, 4, 4), p=p)
+
+
+def test_a_mask_moves_with_its_image_and_keeps_its_classes():
+    """The image is its mask, so they agree wherever the move is by whole pixels."""
+    masks = torch.randint(0, 4, (16, 12, 12), dtype=torch.uint8) * 85
+    images = masks[:, None].repeat(1, 3, 1, 1)
+    move = v2.Compose([v2.RandomCrop(8), v2.RandomHorizontalFlip()])
+    torch.manual_seed(0)
+    moved, moved_masks = each_with_mask(move)(images, masks)
+    assert type(moved) is type(moved_masks) is torch.Tensor
+    assert moved.shape == (16, 3, 8, 8) and moved_masks.shape == (16, 8, 8)
+    assert torch.equal(moved[:, 0], moved_masks)
+    # each is moved in its own way
+    places = {
+        tuple((masks[i].unfold(0, 8, 1).unfold(1, 8, 1) == m).all((2, 3)).nonzero()[0])
+        for i, m in enumerate(moved_masks)
+        if (masks[i].unfold(0, 8, 1).unfold(1, 8, 1) == m).all((2, 3)).any()
+    }
+    assert len(places) > 3
+    zoom = v2.Compose([v2.RandomResizedCrop(12), v2.ColorJitter(0.5, 0.5)])
+    moved, moved_masks = each_with_mask(zoom)(images, masks)
+    assert set(moved_masks.unique().tolist()) <= {0, 85, 170, 255}
+    assert moved_masks.dtype == torch.uint8
+    assert len(moved.unique()) > 4  # the image is resized smoothly, its mask is not
+    with pytest.raises(ValueError, match="expected masks"):
+        each_with_mask(zoom)(images, masks[:, :6])
+    with pytest.raises(ValueError, match="expected a batch"):
+        each_with_mask(zoom)(images[0], masks[0])
+
+
+@pytest.mark.parametrize("side", [(32, 64), (40, 50)])
+def test_the_u_net_on_mobilenet_answers_for_every_pixel(side):
+    torch.manual_seed(0)
+    network = MobileUNet(mobilenet_v2().features, 5)
+    assert count_parameters(network) == 2_415_773
+    images = torch.rand(2, 3, *side)
+    assert network(images).shape == (2, 5, *side)
+    # what a decoder gets: the encoder's map before each halving, and what lies below
+    shapes = []
+    for decoder in network.decoders:
+        decoder.register_forward_pre_hook(
+            lambda module, inputs: shapes.append(inputs[0].shape[1:])
+        )
+    network(torch.rand(1, 3, 64, 96))
+    assert shapes == [(416, 4, 6), (128, 8, 12), (88, 16, 24), (48, 32, 48)]
+
+
+def test_the_small_mask_rcnn_has_its_parts_and_its_losses():
+    torch.manual_seed(0)
+    network = small_mask_rcnn(11)
+    heads = network.roi_heads
+    sizes = {
+        "backbone": count_parameters(network.backbone),
+        "rpn": count_parameters(network.rpn),
+        "box head": count_parameters(heads.box_head)
+        + count_parameters(heads.box_predictor),
+        "mask head": count_parameters(heads.mask_head)
+        + count_parameters(heads.mask_predictor),
+    }
+    assert list(sizes.values()) == [1_385_888, 37_903, 882_999, 91_019]  # as 7.4 prints
+    maps = network.backbone(torch.rand(1, 3, 128, 96))
+    assert [tuple(one.shape) for one in maps.values()] == [
+        (1, 64, 32, 24),
+        (1, 64, 16, 12),
+        (1, 64, 8, 6),
+    ]
+    masks = torch.zeros(1, 128, 128, dtype=torch.bool)
+    masks[0, 20:60, 30:80] = True
+    target = {
+        "boxes": torch.tensor([[30.0, 20, 80, 60]]),
+        "labels": torch.tensor([3]),
+        "masks": masks,
+    }
+    losses = network.train()([torch.rand(3, 128, 128)], [target])
+    assert set(losses) == {
+        "loss_classifier",
+        "loss_box_reg",
+        "loss_mask",
+        "loss_objectness",
+        "loss_rpn_box_reg",
+    }
+    network.roi_heads.score_thresh = 0.0
+    (answer,) = network.eval()([torch.rand(3, 128, 128)])
+    assert len(answer["boxes"]) == 30  # and not 100, torchvision's default
+    assert answer["masks"].shape == (30, 1, 128, 128)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"num_classes": 1}, "num_classes"), ({"num_classes": 3, "crops": 0}, "crops")],
+)
+def test_a_mask_rcnn_that_cannot_learn_is_not_built(options, message):
+    with pytest.raises(ValueError, match=message):
+        small_mask_rcnn(**options)

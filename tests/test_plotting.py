@@ -18,10 +18,12 @@ from utils.plotting import (
     COLORS,
     NEGATIVE,
     POSITIVE,
+    REGION_COLORS,
     alt_text,
     animation,
     arrow_map,
     as_picture,
+    color_classes,
     course_style,
     detection_gallery,
     draw_boxes,
@@ -31,6 +33,7 @@ from utils.plotting import (
     plot_confusion,
     plot_curves,
     plot_history,
+    segmentation_gallery,
     show_images,
 )
 
@@ -722,3 +725,46 @@ def test_a_gallery_shows_the_ground_truth_above_what_was_detected():
     for lists in (([], [], []), ([IMAGE], [found], [])):
         with pytest.raises(ValueError, match="as many predictions and targets"):
             detection_gallery(*lists)
+
+
+def test_classes_of_pixels_become_colours():
+    mask = torch.tensor([[0, 1, 2], [255, -1, 300]])
+    colored = color_classes(mask, ["#010203", "#0000FF"])
+    assert colored.shape == (3, 2, 3) and colored.dtype == torch.uint8
+    assert colored[:, 0].T.tolist() == [[1, 2, 3], [0, 0, 255], [0, 0, 0]]
+    assert not colored[:, 1].any()
+    every = color_classes(torch.arange(12)[None])
+    assert len(every.flatten(1).T.unique(dim=0)) == 12
+
+
+def test_a_gallery_of_segmentations():
+    """What the ground truth leaves open is black in the prediction, too."""
+    mask = torch.zeros(20, 30, dtype=torch.uint8)
+    mask[:10], mask[0, 0] = 1, 255
+    figure = segmentation_gallery(
+        [IMAGE] * 3,
+        [torch.ones(20, 30)] * 3,
+        [mask] * 3,
+        classes=["road", "sky"],
+        titles=["a", "b", "c"],
+    )
+    axes = figure.axes
+    assert len(axes) == 9 and figure.get_size_inches()[0] == 9
+    assert [axis.get_ylabel() for axis in axes[::3]] == [
+        "image",
+        "ground truth",
+        "predicted",
+    ]
+    assert [axis.get_title() for axis in axes[:4]] == ["a", "b", "c", ""]
+    colors = color_classes(torch.tensor([[0, 1]]), REGION_COLORS[:2])[:, 0].T.numpy()
+    assert (pixels(axes[3])[15, 15] == colors[0]).all()
+    assert (pixels(axes[6])[15, 15] == colors[1]).all()
+    assert not pixels(axes[3])[0, 0].any() and not pixels(axes[6])[0, 0].any()
+    names = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert names == ["road", "sky"]
+    assert len(segmentation_gallery([IMAGE], None, [mask], classes=["a"]).axes) == 2
+    for lists in (([], None, []), ([IMAGE], [mask, mask], [mask])):
+        with pytest.raises(ValueError, match="as many masks, predictions and titles"):
+            segmentation_gallery(*lists, classes=["a"])
+    with pytest.raises(ValueError, match="12 colours, not 13"):
+        segmentation_gallery([IMAGE], None, [mask], classes=["a"] * 13)

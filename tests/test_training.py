@@ -19,7 +19,14 @@ from torch.utils.data.distributed import DistributedSampler
 
 from utils.data import ImageSet, make_loader
 from utils.metrics import accuracy
-from utils.training import History, evaluate, fit, predict, train_one_epoch
+from utils.training import (
+    History,
+    evaluate,
+    fit,
+    milliseconds_an_image,
+    predict,
+    train_one_epoch,
+)
 
 CPU = torch.device("cpu")
 LEARN = {"loss_fn": F.cross_entropy, "device": CPU}
@@ -143,6 +150,17 @@ def test_evaluation_changes_nothing_and_keeps_no_graph():
     assert not outputs.requires_grad
     assert (outputs.shape, outputs.dtype) == ((50, 3), torch.float32)
     assert torch.equal(labels, random_set().labels)
+
+
+def test_predict_keeps_what_it_is_told_to_of_each_batch():
+    model, _ = build()
+    loader = make_loader(random_set(10), 4)
+    outputs, _ = predict(model, loader, device=CPU)
+    classes, labels = predict(
+        model, loader, device=CPU, keep=lambda logits: logits.argmax(1)
+    )
+    assert classes.dtype == torch.int64 and classes.shape == (10,) == labels.shape
+    assert torch.equal(classes, outputs.argmax(1))
 
 
 def test_a_step_is_torchs_own():
@@ -621,3 +639,23 @@ def test_the_weights_of_convolutions_are_stored_with_the_channels_last(kind):
     last = {"memory_format": torch.channels_last}
     assert layer.weight.ndim == 2 or layer.weight.is_contiguous(**last)
     assert layer.weight.ndim == 4 or layer.weight.is_contiguous()
+
+
+def test_the_time_of_an_image_is_the_median_over_the_repeats(monkeypatch):
+    seconds = iter([0.5, 0.006, 0.004, 0.002, 0.008])
+
+    class Clock:
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *error):
+            self.seconds = next(seconds)
+
+    monkeypatch.setattr("utils.training.Stopwatch", Clock)
+    images = TensorDataset(torch.rand(2, 3, 4, 4), torch.zeros(2, dtype=torch.int64))
+    model = nn.Conv2d(3, 5, 1)
+    found = milliseconds_an_image(model, DataLoader(images, 2), device="cpu", repeats=5)
+    assert found == pytest.approx(3)  # 6 ms for two images
+    assert not model.training
+    with pytest.raises(ValueError, match="at least 1"):
+        milliseconds_an_image(model, DataLoader(images), device="cpu", repeats=0)

@@ -27,7 +27,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from torchvision.ops import box_convert, box_iou
 
 from utils.boxes import check_boxes
-from utils.runtime import count_parameters
+from utils.runtime import autocast, count_parameters
 
 Detections = dict[str, Any]  # a target, or what a model found in one image
 Categories = Mapping[int, str] | Sequence[str] | None
@@ -514,6 +514,226 @@ def detection_errors(
     }
 
 
+def _seen(low: torch.Tensor, high: torch.Tensor, n: int, cells: int) -> torch.Tensor:
+    """Return the weights [N, n, cells] with which n pixels see cells."""
+    position = (torch.arange(n, device=low.device) + 0.5 - low[:, None]) * cells
+    position = position / (high - low)[:, None]
+    inside = (position > 0) & (position < cells)
+    position = (position - 0.5).clamp(0, cells - 1)  # from the first cell's middle
+    weights = 1 - (position[..., None] - torch.arange(cells, device=low.device)).abs()
+    return weights.clamp(min=0) * inside[..., None]
+
+
+def paste_masks(
+    grids: torch.Tensor, boxes: torch.Tensor, height: int, width: int
+) -> torch.Tensor:
+    """Stretch masks over their boxes, without rounding: the paste of notebook 7.4.
+
+    torchvision's `paste_masks_in_image` rounds the boxes to whole pixels. Masks that
+    were cut out as torchvision cuts its targets fit best half a pixel further to the
+    right and below: give `boxes + 0.5`.
+
+    Args:
+        grids: [N, m, m], float: a value for each cell of a box.
+        boxes: [N, 4], xyxy in px; they may leave the image.
+        height: Of the image in px.
+        width: Of the image in px.
+
+    Returns:
+        [N, height, width]: at the middle of each pixel the grid, bilinear; within half
+        a cell of the box's edge the border's cells; outside 0.
+
+    Raises:
+        ValueError: If the shapes do not belong together or a box has no area.
+    """
+    if grids.ndim != 3 or grids.shape[1] != grids.shape[2]:
+        raise ValueError(f"grids must be [N, m, m], got {list(grids.shape)}")
+    if boxes.shape != (len(grids), 4) or (boxes[:, 2:] <= boxes[:, :2]).any():
+        raise ValueError(
+            f"boxes must be [{len(grids)}, 4], a box with an area for each grid, got "
+            f"{list(boxes.shape)}: a box without area is a detection to leave out"
+        )
+    cells = grids.shape[-1]
+    rows = _seen(boxes[:, 1], boxes[:, 3], height, cells)
+    columns = _seen(boxes[:, 0], boxes[:, 2], width, cells)
+    return (rows @ grids @ columns.mT).clamp(0, 1)
+
+
+# COCO's thresholds of the IoU, and the recalls at which it reads the precision
+IOU_THRESHOLDS = tuple(float(bar) for bar in np.linspace(0.5, 0.95, 10))
+RECALLS = 101
+
+
+def _pair_ious(found: Detections, target: Detections, kind: str) -> torch.Tensor:
+    """Return the IoU [n, m], float64, of detections and objects."""
+    if kind == "boxes":
+        return box_iou(found["boxes"].double(), target["boxes"].double())
+    flat = []
+    for one in (found, target):
+        masks = one["masks"]
+        masks = masks[:, 0] if masks.ndim == 4 else masks
+        flat.append((masks if masks.dtype == torch.bool else masks > 0.5).flatten(1))
+    a, b = (one.double() for one in flat)
+    both = a @ b.T
+    return both / (a.sum(1)[:, None] + b.sum(1) - both).clamp(min=1)
+
+
+def match_detections(
+    predictions: Sequence[Detections],
+    targets: Sequence[Detections],
+    *,
+    kind: str = "boxes",
+    thresholds: Sequence[float] = IOU_THRESHOLDS,
+) -> list[torch.Tensor]:
+    """Tell which object each detection takes, matched as in the COCO benchmark.
+
+    The detections of an image come by falling score. Each takes, of the objects of its
+    class that are left, the one with the largest IoU, if that reaches the threshold.
+
+    Args:
+        predictions: For each image a dict of `labels` [n], `scores` [n], and `boxes`
+            [n, 4] xyxy in px or `masks` [n, H, W], bool or probabilities.
+        targets: For each image a dict with the same keys but `scores`. `iscrowd` is not
+            looked at.
+        kind: "boxes" or "masks".
+        thresholds: T values of the IoU, above 0 and up to 1. Default: COCO's ten.
+
+    Returns:
+        For each image [n, T], int64, in the order of its detections: the index of the
+        object in its target, or -1.
+
+    Raises:
+        TypeError: If predictions or targets are not lists of dicts.
+        ValueError: If there are not as many predictions as targets, a threshold is out
+            of range, or the kind is neither boxes nor masks.
+
+    Source: Lin et al., *Microsoft COCO*, ECCV 2014; `pycocotools.cocoeval.COCOeval`.
+    """
+    if kind not in ("boxes", "masks"):
+        raise ValueError(f"kind must be 'boxes' or 'masks', got {kind!r}")
+    if not thresholds or not all(0 < bar <= 1 for bar in thresholds):
+        raise ValueError(
+            f"thresholds must be numbers above 0 and up to 1, got {thresholds}"
+        )
+    _check_lists(predictions, targets)
+    taken = []
+    for found, target in zip(predictions, targets, strict=True):
+        iou = _pair_ious(found, target, kind)
+        iou = iou.where(found["labels"][:, None] == target["labels"], -1).cpu().numpy()
+        owner = torch.full((len(iou), len(thresholds)), -1)
+        best_first = found["scores"].argsort(descending=True, stable=True).tolist()
+        for column, bar in enumerate(thresholds):
+            free = iou.copy()
+            for row in best_first if free.shape[1] else []:
+                best = int(free[row].argmax())
+                if free[row, best] >= min(bar, 1 - 1e-10):
+                    owner[row, column] = best
+                    free[:, best] = -1
+        taken.append(owner)
+    return taken
+
+
+def resampled_ap(
+    predictions: Sequence[Detections],
+    targets: Sequence[Detections],
+    taken: Sequence[torch.Tensor],
+    *,
+    counted: Sequence[torch.Tensor] | None = None,
+    resamples: int = 300,
+    seed: int = 0,
+) -> torch.Tensor:
+    """Return the AP of images as they are, and of images drawn with replacement.
+
+    For intervals, from the quantiles over the draws, and for paired differences: the
+    same seed and number of images give the same draws.
+
+    Args:
+        predictions: For each image a dict of `labels` [n] and `scores` [n].
+        targets: For each image a dict of `labels` [m].
+        taken: For each image [n, T], as `match_detections` returns it.
+        counted: For each image a bool tensor [m]: the objects to be found. What takes
+            another one is neither right nor wrong; what takes none is wrong whatever is
+            counted. So that few objects do not stand against the mistakes made among
+            all, each counts as many times as there are objects of its class for each
+            that is counted (normalised AP). Default: all objects.
+        resamples: Number of draws, from 0 on.
+        seed: Of the draws.
+
+    Returns:
+        AP [1 + resamples, T] in [0, 1], the mean over classes; first of all images
+        once, then of each draw. Classes of which a draw has no object are left out of
+        its mean, which is NaN if there is none at all.
+        Up to 0.001 above pycocotools', which misses a recall that is reached exactly
+        (3 / 5 is less than its 0.6).
+
+    Raises:
+        TypeError: If predictions or targets are not lists of dicts.
+        ValueError: If the lists or tensors do not belong together.
+
+    Source: Lin et al., *Microsoft COCO*, ECCV 2014, for AP; Hoiem, Chodpathumwan, Dai,
+        *Diagnosing Error in Object Detectors*, ECCV 2012, for normalised AP; Efron and
+        Tibshirani, *An Introduction to the Bootstrap*, 1993, for the draws.
+    """
+    _check_lists(predictions, targets)
+    if counted is None:
+        counted = [torch.ones(len(one["labels"]), dtype=torch.bool) for one in targets]
+    lengths = [
+        ([len(one["labels"]) for one in predictions], [len(one) for one in taken]),
+        ([len(one["labels"]) for one in targets], [len(one) for one in counted]),
+    ]
+    if any(one != other for one, other in lengths):
+        raise ValueError(
+            "taken needs a row for each detection, and counted a value for each object"
+        )
+    n = len(targets)
+    scene = torch.arange(n).repeat_interleave(torch.tensor(lengths[0][0]))
+    scores, labels = (
+        torch.cat([one[key].cpu() for one in predictions])
+        for key in ("scores", "labels")
+    )
+    right, aside = [], []  # of each detection: a counted object, another one
+    for own, objects in zip(taken, counted, strict=True):
+        counts = torch.cat([objects.cpu(), torch.tensor([False])])[own]  # -1: the last
+        right.append(counts)
+        aside.append((own >= 0) & ~counts)
+    right, aside = torch.cat(right), torch.cat(aside)
+    draws = torch.Generator().manual_seed(seed)
+    drawn = torch.randint(n, (resamples, n), generator=draws)
+    times = torch.zeros(1 + resamples, n, dtype=torch.float64)
+    times[0] = 1
+    times[1:].scatter_add_(1, drawn, torch.ones_like(drawn, dtype=torch.float64))
+    order, aps = scores.argsort(descending=True, stable=True), []
+    for label in torch.cat([one["labels"] for one in targets]).unique():
+        of_class = [(one["labels"] == label).cpu() for one in targets]
+        pairs = list(zip(of_class, counted, strict=True))
+        every = torch.tensor([int(own.sum()) for own in of_class])
+        objects = torch.tensor([int((own & some.cpu()).sum()) for own, some in pairs])
+        if not objects.sum():
+            continue
+        wanted = (times * objects).sum(1, keepdim=True)  # of each draw
+        worth = (times * every).sum(1, keepdim=True) / wanted  # 1, if all are counted
+        steps = wanted * torch.linspace(0, 1, RECALLS, dtype=torch.float64)
+        own = order[labels[order] == label]
+        of_bars = []
+        for column in range(right.shape[1]):
+            some = own[~aside[own, column]]
+            count = times[:, scene[some]]
+            hits = (count * right[some, column]).cumsum(1)
+            mistakes = (count * ~right[some, column]).cumsum(1)
+            found = worth.nan_to_num(posinf=0) * hits
+            precision = (found / (found + mistakes)).nan_to_num(0)
+            if len(some):
+                precision = precision.flip(1).cummax(1).values.flip(1)
+            place = torch.searchsorted(hits, steps - 1e-9)
+            precision = torch.cat([precision, torch.zeros(len(times), 1)], 1)
+            of_bars.append(precision.gather(1, place).mean(1))
+        ap = torch.stack(of_bars, 1)
+        aps.append(ap.where(wanted > 0, torch.nan))
+    if not aps:
+        return torch.full((1 + resamples, right.shape[1]), torch.nan)
+    return torch.stack(aps).nanmean(0)
+
+
 NO_BATCH = (
     "the loader gave no batch: the set is empty, or shorter than a batch with drop_last"
 )
@@ -575,6 +795,7 @@ def train_detector_one_epoch(
     device: torch.device,
     scheduler: LRScheduler | None = None,
     max_norm: float | None = None,
+    amp: bool = False,
 ) -> dict[str, float]:
     """Train a detector on every batch of `loader` once.
 
@@ -587,6 +808,8 @@ def train_detector_one_epoch(
         device: Where to compute.
         scheduler: Stepped after every optimiser step.
         max_norm: Gradients are scaled down to this norm where theirs is greater.
+        amp: Compute the losses with `runtime.autocast`, in bfloat16 where that is fast.
+            (Around the whole call, autocast would keep the weights of the first step.)
 
     Returns:
         The means over images: `loss`, the sum, and each part by its name.
@@ -609,6 +832,7 @@ def train_detector_one_epoch(
             "make it from `model.parameters()`"
         )
     model.train()
+    precision = autocast(device, enabled=amp)
     sums, count = {}, 0
     for step, (images, targets) in enumerate(_batches(loader, device), start=1):
         targets = [
@@ -618,7 +842,8 @@ def train_detector_one_epoch(
             }
             for target in targets
         ]
-        losses = model(images, targets)
+        with precision:
+            losses = model(images, targets)
         if not isinstance(losses, Mapping) or not losses:
             raise TypeError(
                 f"in training mode a detector returns a dict of losses, got "

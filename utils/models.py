@@ -3,9 +3,21 @@
 Each was written out in the notebook that its docstring names.
 """
 
+from collections.abc import Sequence
+from functools import partial
+
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torchvision.models.detection import MaskRCNN
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
+from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
+from torchvision.ops import (
+    Conv2dNormActivation,
+    FeaturePyramidNetwork,
+    MultiScaleRoIAlign,
+)
 
 
 def fashion_mlp(hidden: int = 1000) -> nn.Sequential:
@@ -170,6 +182,155 @@ def small_resnet(
         nn.Flatten(),
         nn.Linear(4 * width, classes),
         Scale(scale),
+    )
+
+
+def double_conv(in_channels: int, out_channels: int) -> nn.Sequential:
+    """Return the block of the U-Net of notebook 7.2: twice convolution, norm, ReLU.
+
+    Args:
+        in_channels: Channels of the map that comes in.
+        out_channels: Channels of both convolutions, 3 x 3 with a padding of 1.
+
+    Returns:
+        From [B, in_channels, H, W] to [B, out_channels, H, W].
+    """
+    layers = []
+    for channels in (in_channels, out_channels):
+        layers += [
+            nn.Conv2d(channels, out_channels, 3, padding=1, bias=False),
+            nn.BatchNorm2d(out_channels),
+            nn.ReLU(),
+        ]
+    return nn.Sequential(*layers)
+
+
+class MobileUNet(nn.Module):
+    """The U-Net of notebook 7.2 whose encoder is torchvision's MobileNetV2.
+
+    Args:
+        features: `mobilenet_v2().features`, trained or not; its last layer is left out.
+            The layers themselves are taken, not copies.
+        num_classes: Logits a pixel.
+        widths: Channels of the decoder's blocks, from 1/16 to 1/2 of the image's size.
+    """
+
+    taps = {1: 16, 3: 24, 6: 32, 13: 96}  # layers before each halving: their channels
+
+    def __init__(
+        self,
+        features: nn.Sequential,
+        num_classes: int,
+        widths: Sequence[int] = (96, 64, 32, 24),
+    ) -> None:
+        """See the class."""
+        super().__init__()
+        self.encoder = features[:18]
+        self.decoders = nn.ModuleList()
+        below = 320
+        for channels, width in zip(reversed(self.taps.values()), widths, strict=True):
+            self.decoders.append(double_conv(channels + below, width))
+            below = width
+        self.head = nn.Conv2d(below, num_classes, 1)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Return logits [B, num_classes, H, W] of images [B, 3, H, W]."""
+        skips, x = [], images
+        for index, layer in enumerate(self.encoder):
+            x = layer(x)
+            if index in self.taps:
+                skips.append(x)
+        for decoder in self.decoders:
+            skip = skips.pop()
+            x = F.interpolate(x, size=skip.shape[-2:], mode="bilinear")
+            x = decoder(torch.cat([skip, x], 1))
+        return F.interpolate(self.head(x), size=images.shape[-2:], mode="bilinear")
+
+
+class SmallPyramid(nn.Module):
+    """The backbone of notebook 7.4: residual blocks in three stages, and a pyramid.
+
+    Args:
+        width: The stages have 2, 6 and 9 times as many channels.
+        channels: Channels of all maps of the pyramid.
+    """
+
+    def __init__(self, width: int = 16, channels: int = 64) -> None:
+        """See the class."""
+        super().__init__()
+        _at_least(1, width=width, channels=channels)
+        w = [2 * width, 6 * width, 9 * width]
+        halving = partial(Conv2dNormActivation, kernel_size=3, stride=2)
+        stages = [
+            [Conv2dNormActivation(3, w[0], 8, 4, padding=2), ResidualBlock(w[0])],
+            [halving(w[0], w[1]), ResidualBlock(w[1]), ResidualBlock(w[1])],
+            [halving(w[1], w[2]), ResidualBlock(w[2]), ResidualBlock(w[2])],
+        ]
+        self.stages = nn.ModuleList([nn.Sequential(*stage) for stage in stages])
+        self.pyramid = FeaturePyramidNetwork(w, channels)
+        self.out_channels = channels  # torchvision's detectors want to know it
+
+    def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Return maps [B, channels, ...] of stride 4, 8, 16 of images [B, 3, H, W]."""
+        maps, x = {}, images.contiguous(memory_format=torch.channels_last)
+        for level, stage in enumerate(self.stages):
+            x = stage(x)
+            maps[str(level)] = x
+        return self.pyramid(maps)
+
+
+def small_mask_rcnn(
+    num_classes: int,
+    side: int = 128,
+    width: int = 16,
+    channels: int = 64,
+    crops: int = 24,
+    detections: int = 30,
+) -> MaskRCNN:
+    """Return the Mask R-CNN of notebook 7.4, from torchvision's parts.
+
+    Args:
+        num_classes: With the background.
+        side: Longer side of the images in px; others are resized to it.
+        width: As for `SmallPyramid`.
+        channels: As for `SmallPyramid`.
+        crops: Proposals of an image that the heads learn from in a training step; at
+            most a third of them are objects.
+        detections: Most detections of an image.
+
+    Returns:
+        For images in [0, 1]. In training mode a dict of five losses; in evaluation mode
+        `boxes`, `labels`, `scores` and `masks` [n, 1, H, W] of each image.
+
+    Raises:
+        ValueError: If a number is too small.
+    """
+    _at_least(2, num_classes=num_classes)
+    _at_least(1, side=side, crops=crops, detections=detections)
+    levels = ["0", "1", "2"]
+    return MaskRCNN(
+        SmallPyramid(width, channels),
+        min_size=side,
+        max_size=side,
+        image_mean=[0.5, 0.5, 0.5],
+        image_std=[0.25, 0.25, 0.25],
+        rpn_anchor_generator=AnchorGenerator(
+            sizes=((20,), (32,), (52,)), aspect_ratios=((0.5, 1.0, 2.0),) * 3
+        ),
+        rpn_pre_nms_top_n_train=200,
+        rpn_pre_nms_top_n_test=200,
+        rpn_post_nms_top_n_train=64,
+        rpn_post_nms_top_n_test=64,
+        rpn_batch_size_per_image=64,
+        box_roi_pool=MultiScaleRoIAlign(levels, 7, sampling_ratio=1),
+        box_head=TwoMLPHead(7 * 7 * channels, 256),
+        box_predictor=FastRCNNPredictor(256, num_classes),
+        box_batch_size_per_image=crops,
+        box_positive_fraction=1 / 3,
+        box_detections_per_img=detections,
+        mask_roi_pool=MultiScaleRoIAlign(levels, 14, sampling_ratio=1),
+        mask_head=MaskRCNNHeads(channels, (64, 64), dilation=1),
+        mask_predictor=MaskRCNNPredictor(64, 64, num_classes),
     )
 
 

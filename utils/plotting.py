@@ -34,6 +34,21 @@ from scipy import stats
 COLORS = ["#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7"]
 # the same without yellow, which no thin line can afford, the darkest first
 LINE_COLORS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]
+# of classes of pixels, which need more of them
+REGION_COLORS = [
+    "#9ECAE1",
+    "#8C564B",
+    "#F0E442",
+    "#7F7F7F",
+    "#F7B6D2",
+    "#2CA02C",
+    "#FF7F0E",
+    "#17BECF",
+    "#1F4E9E",
+    "#D62728",
+    "#9467BD",
+    "#BCBD22",
+]
 POSITIVE, NEGATIVE = "#B2182B", "#2166AC"  # red and blue, of weights and of gradients
 # makes light lines visible on a light ground
 HALO = [withStroke(linewidth=3, foreground="black")]
@@ -878,6 +893,92 @@ def detection_gallery(
     return figure
 
 
+def color_classes(
+    mask: torch.Tensor, colors: Sequence[str] = REGION_COLORS
+) -> torch.Tensor:
+    """Turn the classes of pixels into colours.
+
+    Args:
+        mask: [H, W], whole numbers; what is no index into `colors`, 255, say, becomes
+            black.
+        colors: One a class.
+
+    Returns:
+        [3, H, W], uint8.
+    """
+    table = np.zeros((256, 3), np.uint8)
+    table[: len(colors)] = [[round(255 * part) for part in to_rgb(c)] for c in colors]
+    index = torch.as_tensor(mask).long().cpu().numpy()
+    index = np.where((index < 0) | (index > 255), 255, index)
+    return torch.from_numpy(table[index].transpose(2, 0, 1).copy())
+
+
+def segmentation_gallery(
+    images: Sequence[torch.Tensor],
+    predictions: Sequence[torch.Tensor] | None,
+    masks: Sequence[torch.Tensor],
+    *,
+    classes: Sequence[str],
+    titles: Sequence[str] | None = None,
+) -> Figure:
+    """Draw images, below them the classes of their pixels, and below those predicted.
+
+    Args:
+        images: N images [3, H, W], uint8 or float in [0, 1].
+        predictions: N masks [H, W]; None draws two rows.
+        masks: N masks [H, W], the ground truth. What is no class is black, in the
+            predictions as well: it is not measured.
+        classes: Names by class number, at most as many as `REGION_COLORS`.
+        titles: One above each image.
+
+    Returns:
+        The figure, 9 inches wide.
+
+    Raises:
+        ValueError: There is no image, the lists are not as long, or there are too many
+            classes.
+    """
+    lists = [each for each in (images, predictions, masks, titles) if each is not None]
+    if not len(images) or len({len(each) for each in lists}) > 1:
+        raise ValueError(
+            f"expected as many masks, predictions and titles as images, and at least "
+            f"one, got {[len(each) for each in lists]}"
+        )
+    if len(classes) > len(REGION_COLORS):
+        raise ValueError(
+            f"there are {len(REGION_COLORS)} colours, not {len(classes)}, one a class"
+        )
+    colors = REGION_COLORS[: len(classes)]
+    rows = {"image": images, "ground truth": [color_classes(m, colors) for m in masks]}
+    if predictions is not None:
+        rows["predicted"] = [
+            color_classes(torch.where(m < len(classes), found, 255), colors)
+            for found, m in zip(predictions, masks, strict=True)
+        ]
+    height, width = images[0].shape[-2:]
+    tall = 9 / len(images) * height / width + 0.05
+    figure, axes = plt.subplots(
+        len(rows),
+        len(images),
+        figsize=(9, len(rows) * tall + 0.9),
+        layout="constrained",
+        squeeze=False,
+    )
+    for line, (name, row) in zip(axes, rows.items(), strict=True):
+        for place, (axis, image) in enumerate(zip(line, row, strict=True)):
+            axis.imshow(as_picture(image), interpolation="nearest")
+            axis.set(xticks=[], yticks=[])
+            if titles is not None and name == "image":
+                axis.set_title(titles[place])
+        line[0].set_ylabel(name)
+    patches = [
+        Rectangle((0, 0), 1, 1, color=color, label=label)
+        for color, label in zip(colors, classes, strict=True)
+    ]
+    figure.legend(handles=patches, loc="outside lower center", ncols=6, frameon=False)
+    return figure
+
+
 LEGEND_COLUMNS = 3
 VERDICT_WIDTH = 26  # characters of a line of a verdict, beside its interval
 
@@ -897,6 +998,11 @@ def _pairs(comparison: Any, baseline: str | Mapping[str, str] | None) -> dict[st
     return {
         arm: comparison.paired(arm, baseline[arm]) for arm in arms if arm in baseline
     }
+
+
+def _written(metric: str) -> str:
+    """Return the name of a metric as a reader writes it."""
+    return {"miou": "mIoU"}.get(metric, metric.replace("_", " "))
 
 
 def _draw_runs(axis: Axes, comparison: Any, on: str) -> None:
@@ -926,7 +1032,7 @@ def _draw_runs(axis: Axes, comparison: Any, on: str) -> None:
     axis.set_yticks(range(len(summary)), names)
     axis.set_title("dot: a seed; bar: mean ± std")
     direction = "" if comparison.higher_is_better else " (lower is better)"
-    axis.set_xlabel(f"{comparison.metric.replace('_', ' ')} on {on}{direction}")
+    axis.set_xlabel(f"{_written(comparison.metric)} on {on}{direction}")
 
 
 def _verdict(pair: Any) -> str:
@@ -991,7 +1097,7 @@ def _draw_rates(axis: Axes, comparison: Any) -> None:
     axis.set(
         xscale="log",
         xlabel="learning rate",
-        ylabel=f"{comparison.metric.replace('_', ' ')} on the validation set",
+        ylabel=f"{_written(comparison.metric)} on the validation set",
         title="search; ring: chosen rate; cross: diverged",
     )
 

@@ -4,6 +4,7 @@ import contextlib
 import math
 import os
 import pickle
+import statistics
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -191,6 +192,7 @@ def predict(
     loader: DataLoader,
     *,
     device: torch.device | str,
+    keep: Callable[[torch.Tensor], torch.Tensor] | None = None,
     amp: bool = True,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Collect the outputs of `model` for every example of `loader`, in evaluation mode.
@@ -199,11 +201,13 @@ def predict(
         model: On `device`. It is set to evaluation mode, and left in it.
         loader: Yields `(images [B, ...], labels [B, ...])` in a fixed order.
         device: Where to compute.
+        keep: What to keep of each batch's outputs (default: all of them). For masks,
+            `lambda logits: logits.argmax(1)` takes a fraction of the memory.
         amp: As for `train_one_epoch`.
 
     Returns:
-        `(outputs [N, ...] float32, labels [N, ...])` on the CPU, in the order of the
-        loader; under `torchrun` those of this process's share.
+        `(outputs [N, ...] float32 or what `keep` returned, labels [N, ...])` on the
+        CPU, in the order of the loader; under `torchrun` those of this process's share.
 
     Raises:
         TypeError: If `loader` or the model's output is of another kind.
@@ -215,11 +219,49 @@ def predict(
     outputs, labels = [], []
     for images, labels_of_batch in loader:
         images = images.to(device, non_blocking=True)
-        outputs.append(_forward(model, images, precision).cpu())
+        found = _forward(model, images, precision)
+        outputs.append((keep(found) if keep else found).cpu())
         labels.append(labels_of_batch)
     if not outputs:
         raise ValueError(_NO_BATCH)
     return torch.cat(outputs), torch.cat(labels)
+
+
+def milliseconds_an_image(
+    model: nn.Module,
+    loader: DataLoader,
+    *,
+    device: torch.device | str,
+    repeats: int = 20,
+) -> float:
+    """Return the median time that a classifier of pixels or images takes for an image.
+
+    Loading, transforms and the choice of the largest logit are part of it, as where
+    notebook 7.2 measures it.
+
+    Args:
+        model: On `device`. It is set to evaluation mode, and left in it.
+        loader: As for `predict`; best a single image, again and again.
+        device: Where to compute.
+        repeats: How often all of `loader` is predicted, from 1 on.
+
+    Returns:
+        Milliseconds, the median over the repeats.
+
+    Raises:
+        TypeError: As for `predict`.
+        ValueError: As for `predict`, or if `repeats` is less than 1.
+    """
+    if repeats < 1:
+        raise ValueError(f"repeats must be at least 1, got {repeats}")
+    times = []
+    for _ in range(repeats):
+        with Stopwatch() as watch:
+            found, _ = predict(
+                model, loader, device=device, keep=lambda logits: logits.argmax(1)
+            )
+        times.append(1000 * watch.seconds / len(found))
+    return statistics.median(times)
 
 
 def fit(

@@ -1,6 +1,11 @@
 """Random transforms that act on a whole batch and draw for each of its images."""
 
+from collections.abc import Callable
+
 import torch
+from torchvision import tv_tensors
+
+Pairs = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 
 
 def flip_each(
@@ -72,6 +77,40 @@ def crop_each(
         which, places[0][:, :, None], places[1][:, None, :]
     ]
     return moved.permute(0, 3, 1, 2)
+
+
+def each_with_mask(transform: Callable) -> Pairs:
+    """Make a transform of torchvision draw anew for each image, and move its mask too.
+
+    torchvision's v2 transforms move a `tv_tensors.Mask` with its image, by the nearest
+    pixel, and leave its colours alone; given a batch they draw once for all of it.
+
+    Args:
+        transform: From `(tv_tensors.Image [C, H, W], tv_tensors.Mask [H, W])` to the
+            two of them: a v2 transform, or `v2.Compose` of some.
+
+    Returns:
+        A function from `(images [B, C, H, W], masks [B, H, W])` to both, transformed,
+        as `make_loader` takes for `pair_transform`.
+    """
+
+    def transform_batch(
+        images: torch.Tensor, masks: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        _check_batch(images)
+        if masks.shape != (len(images), *images.shape[2:]):
+            raise ValueError(
+                f"expected masks [B, H, W] for images {list(images.shape)}, got "
+                f"{list(masks.shape)}"
+            )
+        pairs = [
+            transform(tv_tensors.Image(image), tv_tensors.Mask(mask))
+            for image, mask in zip(images, masks, strict=True)
+        ]
+        moved = (torch.stack(part) for part in zip(*pairs, strict=True))
+        return tuple(part.as_subclass(torch.Tensor) for part in moved)
+
+    return transform_batch
 
 
 def _check_batch(images: torch.Tensor) -> None:

@@ -183,8 +183,12 @@ def _as_floats(images: torch.Tensor) -> torch.Tensor:
 class _Collate:
     """Make a transformed batch of examples (a class, so that workers can pickle it)."""
 
-    def __init__(self, transform: Callable[[torch.Tensor], torch.Tensor]) -> None:
-        self.transform = transform
+    def __init__(
+        self,
+        transform: Callable[[torch.Tensor], torch.Tensor],
+        pair_transform: Callable[[torch.Tensor, Any], tuple[torch.Tensor, Any]] | None,
+    ) -> None:
+        self.transform, self.pair_transform = transform, pair_transform
 
     def __call__(self, examples: Sequence[Any]) -> tuple[torch.Tensor, Any]:
         if isinstance(examples, Batch):
@@ -196,6 +200,8 @@ class _Collate:
                 "a set must give pairs (image, label), got "
                 f"{type(examples[0]).__name__}"
             )
+        if self.pair_transform is not None:
+            images, targets = self.pair_transform(images, targets)
         transformed = self.transform(images)
         if transformed is None:
             raise TypeError("the transform returned None: end it in `return images`")
@@ -208,6 +214,8 @@ def make_loader(
     *,
     shuffle: bool = False,
     transform: Callable[[torch.Tensor], torch.Tensor] | None = None,
+    pair_transform: Callable[[torch.Tensor, Any], tuple[torch.Tensor, Any]]
+    | None = None,
     seed: int = 0,
     num_workers: int = 0,
     drop_last: bool = False,
@@ -226,6 +234,8 @@ def make_loader(
         transform: From a batch [B, C, H, W] uint8 to what the network gets. Random
             transforms of torchvision draw once for a whole batch. Default: float32 in
             [0, 1], from uint8, or from floats that lie there already.
+        pair_transform: Before that, from a batch and its targets to both: for what
+            moves images and masks together (`transforms.each_with_mask`).
         seed: Of the order.
         num_workers: Processes that prepare batches ahead; 0 is quickest for sets in
             memory.
@@ -265,7 +275,7 @@ def make_loader(
         batch_size,
         sampler=sampler,
         drop_last=drop_last,
-        collate_fn=_Collate(transform or _as_floats),
+        collate_fn=_Collate(transform or _as_floats, pair_transform),
         generator=generator,
         num_workers=num_workers,
         persistent_workers=num_workers > 0,
