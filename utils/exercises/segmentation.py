@@ -1,15 +1,22 @@
 """The exercises of chapter 07: segmentation."""
 
 import math
-from collections.abc import Callable
+import operator
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
+import numpy as np
 import torch
+from pycocotools import mask as rle
+from torch import nn
 from torch.nn import functional as F
+from torchmetrics.functional.classification import multiclass_jaccard_index
+from torchmetrics.functional.segmentation import dice_score
 from torchvision.models.detection.roi_heads import (
     maskrcnn_loss,
     paste_masks_in_image,
 )
-from torchvision.ops import roi_align
+from torchvision.ops import box_iou, masks_to_boxes, roi_align, sigmoid_focal_loss
 
 from utils.exercises import Case, Exercise
 
@@ -308,6 +315,318 @@ EXERCISES["7.1.2"] = Exercise(
         "One loop over the input pixels is enough: each adds one scaled kernel to a "
         "window of the output.",
     ),
+)
+
+
+# 7.2.1: the IoU of each class, from all pixels
+
+
+def _jaccard(
+    predicted: torch.Tensor, masks: torch.Tensor, n_classes: int, ignore: int
+) -> torch.Tensor:
+    """Return torchmetrics' IoU of each class, nan where it occurs in neither."""
+    return multiclass_jaccard_index(
+        predicted,
+        masks,
+        n_classes,
+        average="none",
+        ignore_index=ignore,
+        zero_division=float("nan"),
+    ).double()
+
+
+def _counts(
+    predicted: torch.Tensor,
+    masks: torch.Tensor,
+    n_classes: int,
+    ignore: int,
+    measured: bool = True,
+) -> Iterator[torch.Tensor]:
+    """Return for each class: pixels right, predicted, and true."""
+    if measured:
+        known = masks != ignore
+        predicted, masks = predicted[known], masks[known]
+    right = [((predicted == k) & (masks == k)).sum() for k in range(n_classes)]
+    found = [(predicted == k).sum() for k in range(n_classes)]
+    true = [(masks == k).sum() for k in range(n_classes)]
+    return (torch.stack(part).double() for part in (right, found, true))
+
+
+def _iou_with_ignored(
+    predicted: torch.Tensor, masks: torch.Tensor, n_classes: int, ignore: int
+) -> torch.Tensor:
+    """Make the mistake: what has no class counts as wrong."""
+    right, found, true = _counts(predicted, masks, n_classes, ignore, measured=False)
+    return right / (found + true - right)
+
+
+def _iou_of_sums(
+    predicted: torch.Tensor, masks: torch.Tensor, n_classes: int, ignore: int
+) -> torch.Tensor:
+    """Make the mistake: what is right is counted twice below the line."""
+    right, found, true = _counts(predicted, masks, n_classes, ignore)
+    return right / (found + true)
+
+
+def _dice(
+    predicted: torch.Tensor, masks: torch.Tensor, n_classes: int, ignore: int
+) -> torch.Tensor:
+    """Return the Dice coefficient."""
+    right, found, true = _counts(predicted, masks, n_classes, ignore)
+    return 2 * right / (found + true)
+
+
+def _recall(
+    predicted: torch.Tensor, masks: torch.Tensor, n_classes: int, ignore: int
+) -> torch.Tensor:
+    """Return the recall."""
+    right, _, true = _counts(predicted, masks, n_classes, ignore)
+    return right / true
+
+
+def _precision(
+    predicted: torch.Tensor, masks: torch.Tensor, n_classes: int, ignore: int
+) -> torch.Tensor:
+    """Return the precision."""
+    right, found, _ = _counts(predicted, masks, n_classes, ignore)
+    return right / found
+
+
+def _mean_over_images(
+    predicted: torch.Tensor, masks: torch.Tensor, n_classes: int, ignore: int
+) -> torch.Tensor:
+    """Make the mistake: a mean over images."""
+    each = [
+        _jaccard(one[None], mask[None], n_classes, ignore)
+        for one, mask in zip(predicted, masks, strict=True)
+    ]
+    return torch.stack(each).nanmean(0)
+
+
+def _absent_is_zero(
+    predicted: torch.Tensor, masks: torch.Tensor, n_classes: int, ignore: int
+) -> torch.Tensor:
+    """Make the mistake: a class that does not occur scores 0."""
+    return _jaccard(predicted, masks, n_classes, ignore).nan_to_num(0)
+
+
+def _absent_is_one(
+    predicted: torch.Tensor, masks: torch.Tensor, n_classes: int, ignore: int
+) -> torch.Tensor:
+    """Make the mistake: a class that does not occur scores 1."""
+    return _jaccard(predicted, masks, n_classes, ignore).nan_to_num(1)
+
+
+def _unseen_is_nan(
+    predicted: torch.Tensor, masks: torch.Tensor, n_classes: int, ignore: int
+) -> torch.Tensor:
+    """Make the mistake: a class that is not in the masks has no IoU."""
+    right, found, true = _counts(predicted, masks, n_classes, ignore)
+    return (right / (found + true - right)).where(true > 0, torch.nan)
+
+
+def _ignore_is_255(
+    predicted: torch.Tensor, masks: torch.Tensor, n_classes: int, ignore: int
+) -> torch.Tensor:
+    """Make the mistake: another value than 255 counts as a class."""
+    right, found, true = _counts(predicted, masks, n_classes, 255)
+    return right / (found + true - right)
+
+
+def _iou_cases() -> list[Case]:
+    """Return masks with unknown pixels and absent classes, then random ones."""
+    generator = torch.Generator().manual_seed(721)
+    small = torch.tensor([[[0, 0, 1], [2, 2, 1]]])
+    hidden = torch.tensor([[[0, 255, 1], [255, 2, 2]]])
+    cases = [
+        (small, small, 3),
+        (small, hidden, 3),
+        (small, hidden, 5),  # two classes occur nowhere
+        (torch.zeros(1, 2, 3, dtype=torch.int64), torch.full((1, 2, 3), 1), 2),
+        (small, torch.full((1, 2, 3), 255), 3),  # nothing is known
+    ]
+    for n, side, n_classes in ((3, 6, 4), (2, 9, 11), (4, 5, 3)):
+        shape = (n, side, side + 1)
+        masks = torch.randint(0, n_classes, shape, generator=generator)
+        masks[0] = masks[0] // 2  # images differ in what they show
+        wrong = torch.rand(shape, generator=generator) < 0.4
+        other = torch.randint(0, n_classes, shape, generator=generator)
+        predicted = torch.where(wrong, other, masks)
+        masks[torch.rand(shape, generator=generator) < 0.2] = 255
+        cases.append((predicted, masks, n_classes))
+    names = ("predicted", "masks", "n_classes")
+    listed = [
+        Case(dict(zip(names, case, strict=True)) | {"ignore": 255}) for case in cases
+    ]
+    for ignore in (-1, 100):
+        predicted, masks, n_classes = cases[-1]
+        masks = masks.where(masks != 255, ignore)
+        values = (predicted, masks, n_classes, ignore)
+        names = ("predicted", "masks", "n_classes", "ignore")
+        question = "which value of the masks is not to be counted?"
+        listed.append(Case(dict(zip(names, values, strict=True)), question))
+    return listed
+
+
+EXERCISES["7.2.1"] = Exercise(
+    minutes=15,
+    stars=2,
+    cases=_iou_cases,
+    reference=_jaccard,
+    against="torchmetrics' multiclass_jaccard_index",
+    mistakes={
+        "Pixels without a class still count as wrong: leave them out of the prediction "
+        "as well as of the mask.": _iou_with_ignored,
+        "Your denominator counts the pixels that are right twice: the union is "
+        "predicted plus true, minus what is in both.": _iou_of_sums,
+        "That is the Dice coefficient: the IoU is intersection over union.": _dice,
+        "You divide by the true pixels alone, which gives the recall: what was "
+        "predicted too much must count as well.": _recall,
+        "You divide by the predicted pixels alone, which gives the precision: what was "
+        "missed must count as well.": _precision,
+        "You average over images: add up the pixels of all images first, and divide "
+        "once.": _mean_over_images,
+        "A class that occurs neither in the masks nor in the predictions has no IoU: "
+        "return nan for it, not 0.": _absent_is_zero,
+        "A class that occurs neither in the masks nor in the predictions has no IoU: "
+        "return nan for it, not 1.": _absent_is_one,
+        "A class that was predicted but is nowhere in the masks has an IoU of 0, not "
+        "nan: it was predicted wrongly.": _unseen_is_nan,
+        "You compare with 255: use the argument `ignore`.": _ignore_is_255,
+    },
+    hints=(
+        "Count for each class: pixels where it was predicted, pixels where it is true, "
+        "pixels where both hold.",
+        "`known = masks != ignore` picks the pixels that are measured; index both "
+        "tensors with it before you count anything.",
+        "0 / 0 of two tensors is nan, so a class that occurs nowhere needs no special "
+        "case.",
+    ),
+    atol=1e-6,
+)
+
+
+# 7.2.2: the two sides of a U-Net
+
+
+def _by_line(
+    image: torch.Tensor,
+    encoders: Sequence[nn.Module],
+    ups: Sequence[nn.Module],
+    decoders: Sequence[nn.Module],
+) -> torch.Tensor:
+    """Return the output of a U-Net of one to three levels, written out."""
+    one = encoders[0](image)
+    if len(encoders) == 1:
+        return one
+    two = encoders[1](F.max_pool2d(one, 2))
+    if len(encoders) == 2:
+        return decoders[0](torch.cat([one, ups[0](two)], 1))
+    three = encoders[2](F.max_pool2d(two, 2))
+    x = decoders[0](torch.cat([two, ups[0](three)], 1))
+    return decoders[1](torch.cat([one, ups[1](x)], 1))
+
+
+def _mistaken(
+    join: Callable = lambda skip, x: [skip, x],
+    pool: Callable = lambda x: F.max_pool2d(x, 2),
+    kept: Callable = lambda before, after: after,
+    used: Callable = lambda layers: layers,
+    enlarge: Callable = lambda up, x: up(x),
+) -> Callable:
+    """Return a U-Net that makes the mistake of an option."""
+
+    def wrong(
+        image: torch.Tensor,
+        encoders: Sequence[nn.Module],
+        ups: Sequence[nn.Module],
+        decoders: Sequence[nn.Module],
+    ) -> torch.Tensor:
+        skips, x = [], image
+        for level, encoder in enumerate(encoders):
+            before = pool(x) if level else x
+            x = encoder(before)
+            skips.append(kept(before, x))
+        skips.pop()
+        for up, decoder in zip(used(ups), used(decoders), strict=True):
+            x = decoder(torch.cat(join(skips.pop(), enlarge(up, x)), 1))
+        return x
+
+    return wrong
+
+
+def _u_net_cases() -> list[Case]:
+    """Return U-Nets of one, two and three levels.
+
+    All maps have two channels, so that a wrong order shows in the numbers.
+    """
+    cases = []
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(722)
+        for levels, side in ((1, (4, 4)), (2, (4, 6)), (3, (8, 4)), (3, (8, 16))):
+            layers = {
+                "encoders": [nn.Conv2d(2, 2, 3, padding=1) for _ in range(levels)],
+                "ups": [nn.ConvTranspose2d(2, 2, 2, 2) for _ in range(levels - 1)],
+                "decoders": [nn.Conv2d(4, 2, 3, padding=1) for _ in range(levels - 1)],
+            }
+            for layer in sum(layers.values(), []):
+                layer.requires_grad_(False)
+            given = {"image": torch.randn(2, 2, *side)} | layers
+            cases.append(
+                Case(
+                    given,
+                    "do the maps that meet have the same size, and are they "
+                    "concatenated along the channels (dim 1)? When do you pool, and "
+                    "which skip is needed first? Does it work for any number of "
+                    "levels?",
+                )
+            )
+    return cases
+
+
+EXERCISES["7.2.2"] = Exercise(
+    minutes=15,
+    stars=2,
+    cases=_u_net_cases,
+    reference=_by_line,
+    against="the same network, written out line by line",
+    mistakes={
+        "You join the maps in the wrong order: the skip comes first, then what was "
+        "doubled.": _mistaken(join=lambda skip, x: [x, skip]),
+        "You pool with the mean: a U-Net takes the maximum.": _mistaken(
+            pool=lambda x: F.avg_pool2d(x, 2)
+        ),
+        "You keep what goes into an encoder: keep what comes out of it.": _mistaken(
+            kept=lambda before, after: before
+        ),
+        "The skips are not used: the doubled map is joined with itself.": _mistaken(
+            join=lambda skip, x: [x, x]
+        ),
+        "The skips are not used: zeros stand in their place.": _mistaken(
+            join=lambda skip, x: [torch.zeros_like(x), x]
+        ),
+        "You join the skip with itself: what comes from below is lost.": _mistaken(
+            join=lambda skip, x: [skip, skip]
+        ),
+        "You go through `ups` and `decoders` from their end: they are listed from "
+        "bottom to top, so take them in their order.": _mistaken(
+            used=lambda layers: layers[::-1]
+        ),
+        "You double the map yourself: `ups` do that, and they have weights.": _mistaken(
+            enlarge=lambda up, x: F.interpolate(x, scale_factor=2.0)
+        ),
+        "You double the map yourself (bilinear): `ups` do that, and they have "
+        "weights.": _mistaken(
+            enlarge=lambda up, x: F.interpolate(x, scale_factor=2.0, mode="bilinear")
+        ),
+    },
+    hints=(
+        "On the way down, put what each encoder returns into a list, and pool before "
+        "the next encoder, not before the first.",
+        "The last encoder is the bottom: its output is no skip.",
+        "On the way up, take the skips from the end of the list: `skips.pop()`.",
+    ),
+    atol=1e-5,
 )
 
 
@@ -889,4 +1208,595 @@ EXERCISES["7.4.2"] = Exercise(
         "1 - |position - k|, but at least 0. As matrices, rows @ mask @ columns.T.",
     ),
     atol=1e-5,
+)
+
+
+# 7.5.1: what is to be seen of objects that hide each other
+
+
+def _painted(masks: torch.Tensor) -> torch.Tensor:
+    """Return the visible parts, by painting the objects from back to front."""
+    canvas = torch.full(masks.shape[1:], -1)
+    for number in reversed(range(len(masks))):
+        canvas[masks[number]] = number
+    return canvas == torch.arange(len(masks))[:, None, None]
+
+
+def _visible_with(hidden_by: Callable) -> Callable:
+    """Return the function that takes away what `hidden_by(masks, number)` covers."""
+
+    def visible(masks: torch.Tensor) -> torch.Tensor:
+        parts = [mask & ~hidden_by(masks, i) for i, mask in enumerate(masks)]
+        return torch.stack(parts) if parts else masks.clone()
+
+    return visible
+
+
+def _visible_cases() -> list[Case]:
+    generator = torch.Generator().manual_seed(751)
+    y, x = torch.meshgrid(torch.arange(8), torch.arange(9), indexing="ij")
+
+    def block(left: int, top: int, right: int, bottom: int) -> torch.Tensor:
+        return (x >= left) & (x < right) & (y >= top) & (y < bottom)
+
+    chain = torch.stack([block(0, 0, 4, 4), block(2, 2, 6, 6), block(4, 3, 9, 8)])
+    behind = torch.stack([block(1, 1, 7, 7), block(2, 2, 5, 5), block(0, 4, 8, 8)])
+    alone = block(2, 1, 5, 6)[None]
+    cases = [
+        Case({"masks": alone}, "what hides a single object?"),
+        Case({"masks": torch.zeros(0, 8, 9, dtype=torch.bool)}, "no object at all"),
+        Case({"masks": chain}),
+        Case({"masks": behind}, "the second is hidden completely"),
+    ]
+    for n in (2, 5, 9):
+        cases.append(Case({"masks": torch.rand(n, 6, 7, generator=generator) < 0.4}))
+    return cases
+
+
+EXERCISES["7.5.1"] = Exercise(
+    minutes=10,
+    stars=1,
+    cases=_visible_cases,
+    reference=_painted,
+    against="painting the objects from back to front",
+    mistakes={
+        "You let the objects behind hide those in front: object i is hidden by those "
+        "before it in the list.": _visible_with(lambda masks, i: masks[i + 1 :].any(0)),
+        "You look at the next object in front alone: all of those before it can hide "
+        "an object.": _visible_with(
+            lambda masks, i: masks[i - 1] if i else torch.zeros_like(masks[0])
+        ),
+        "You look at the first object alone: all of those before it can hide an "
+        "object.": _visible_with(
+            lambda masks, i: masks[0] if i else torch.zeros_like(masks[0])
+        ),
+        "You take the overlaps away from all objects: the one in front keeps "
+        "them.": _visible_with(lambda masks, i: masks.sum(0) > 1),
+        "You return the whole masks: take away what is hidden.": _visible_with(
+            lambda masks, i: torch.zeros_like(masks[0])
+        ),
+        "You return the hidden parts: take them away from the whole.": _visible_with(
+            lambda masks, i: ~masks[:i].any(0)
+        ),
+        "You let an object hide itself: only those before it do.": _visible_with(
+            lambda masks, i: masks[: i + 1].any(0)
+        ),
+        "You return every pixel that one object covers so far: keep those of the "
+        "object's own mask.": lambda masks: masks.cumsum(0) == 1,
+    },
+    hints=(
+        "A pixel belongs to object i if its mask covers it, and the mask of no object "
+        "before it does.",
+        "Keep a mask `covered` of all pixels that the objects so far have taken: the "
+        "next one sees `mask & ~covered`.",
+        "Without a loop: `masks.cumsum(0)` counts, at each pixel, the objects up to "
+        "this one.",
+    ),
+)
+
+
+# 7.5.2: suppression by masks
+
+
+def _mask_ious(masks: torch.Tensor) -> torch.Tensor:
+    """Return the IoU [N, N] of masks, by pycocotools."""
+    if not len(masks):
+        return torch.zeros(0, 0, dtype=torch.float64)
+    coded = [rle.encode(np.asfortranarray(one.numpy(), np.uint8)) for one in masks]
+    return torch.from_numpy(rle.iou(coded, coded, [0] * len(coded)))
+
+
+def _suppressed_with(
+    overlap_of: Callable = _mask_ious,
+    order_of: Callable = lambda scores: scores.argsort(descending=True),
+    too_much: Callable = operator.gt,
+    among: str = "kept",
+    answered: Callable = lambda keep: keep,
+) -> Callable:
+    """Return greedy suppression of masks, or the one that makes a mistake."""
+
+    def suppress(
+        masks: torch.Tensor, scores: torch.Tensor, threshold: float
+    ) -> torch.Tensor:
+        overlap, kept, seen = overlap_of(masks), [], []
+        for i in order_of(scores).tolist():
+            rivals = {"kept": kept, "seen": seen, "best": kept[:1], "last": kept[-1:]}
+            if not any(too_much(overlap[i, j], threshold) for j in rivals[among]):
+                kept.append(i)
+            seen.append(i)
+        return answered(torch.isin(torch.arange(len(masks)), torch.tensor(kept)))
+
+    return suppress
+
+
+def _box_ious(masks: torch.Tensor) -> torch.Tensor:
+    """Return the IoU [N, N] of the boxes around masks."""
+    boxes = masks_to_boxes(masks)  # the last pixels, not the edges
+    boxes[:, 2:] += 1
+    return box_iou(boxes, boxes)
+
+
+def _shares(divide: Callable) -> Callable:
+    """Return the overlaps [N, N], divided by what `divide` makes of two areas."""
+
+    def shares(masks: torch.Tensor) -> torch.Tensor:
+        flat = masks.flatten(1).double()
+        areas = flat.sum(1)
+        return flat @ flat.T / divide(areas[:, None], areas)
+
+    return shares
+
+
+def _suppression_cases() -> list[Case]:
+    generator = torch.Generator().manual_seed(752)
+    y, x = torch.meshgrid(torch.arange(16), torch.arange(18), indexing="ij")
+
+    def block(left: int, top: int, right: int, bottom: int) -> torch.Tensor:
+        return (x >= left) & (x < right) & (y >= top) & (y < bottom)
+
+    def case(masks: list, scores: list, threshold: float, question: str = "") -> Case:
+        values = (torch.stack(masks), torch.tensor(scores), threshold)
+        names = ("masks", "scores", "threshold")
+        return Case(dict(zip(names, values, strict=True)), question)
+
+    stripe, other = (x - y).abs() < 3, (x + y - 15).abs() < 3
+    steps = [block(k, 2, k + 8, 12) for k in (0, 3, 6, 9)]
+    inside = [block(2, 2, 14, 14), block(4, 4, 10, 10), block(0, 0, 3, 3)]
+    nothing = {
+        "masks": torch.zeros(0, 16, 18, dtype=torch.bool),
+        "scores": torch.zeros(0),
+        "threshold": 0.5,
+    }
+    cases = [
+        case([block(1, 1, 9, 9), block(2, 1, 10, 9)], [0.6, 0.9], 0.5),
+        Case(nothing, "nothing was found"),
+        case([stripe, other], [0.7, 0.8], 0.5, "their boxes cover each other"),
+        case(
+            [block(0, 0, 4, 4), block(0, 0, 4, 8)], [0.9, 0.8], 0.5, "IoU exactly 0.5"
+        ),
+        case(steps, [0.9, 0.8, 0.7, 0.6], 0.4, "the second overlaps first and third"),
+        case(inside, [0.9, 0.8, 0.7], 0.5, "a small mask inside a large one"),
+        case(inside, [0.7, 0.8, 0.9], 0.5),
+    ]
+    for n in (6, 12, 20):
+        masks = []
+        for _ in range(n):
+            left, top = torch.randint(0, 8, (2,), generator=generator).tolist()
+            w, h = torch.randint(4, 10, (2,), generator=generator).tolist()
+            slanted = (x - y - left + top).abs() < 4
+            some = block(left, top, left + w, top + h)
+            masks.append(some & slanted if len(masks) % 2 else some)
+        scores = torch.randperm(n, generator=generator) / n
+        cases.append(case(masks, scores.tolist(), 0.3))
+    return cases
+
+
+EXERCISES["7.5.2"] = Exercise(
+    minutes=15,
+    stars=2,
+    cases=_suppression_cases,
+    reference=_suppressed_with(),
+    against="the same rule with pycocotools' IoU of masks",
+    mistakes={
+        "You compare the boxes around the masks: count the pixels that two masks "
+        "share, and those that either has.": _suppressed_with(_box_ious),
+        "You divide by the smaller mask: divide by the pixels that either mask "
+        "has.": _suppressed_with(_shares(torch.minimum)),
+        "You divide by both areas together: the shared pixels would be counted "
+        "twice.": _suppressed_with(_shares(operator.add)),
+        "You divide by the larger mask: divide by the pixels that either mask "
+        "has.": _suppressed_with(_shares(torch.maximum)),
+        "You suppress from the threshold on: only an IoU above it is too "
+        "much.": _suppressed_with(too_much=operator.ge),
+        "A mask that was suppressed suppresses others: compare with those that were "
+        "kept.": _suppressed_with(among="seen"),
+        "You compare with the best mask alone: compare with all that were "
+        "kept.": _suppressed_with(among="best"),
+        "You compare with the last mask that was kept alone: compare with all of "
+        "them.": _suppressed_with(among="last"),
+        "You go through the masks as they come: the one with the highest score "
+        "first.": _suppressed_with(order_of=lambda scores: torch.arange(len(scores))),
+        "You begin with the lowest score: the highest comes first.": _suppressed_with(
+            order_of=lambda scores: scores.argsort()
+        ),
+        "You answer in the order of the scores: put each answer at the place of its "
+        "mask.": lambda masks, scores, threshold: _suppressed_with()(
+            masks, scores, threshold
+        )[scores.argsort(descending=True)],
+        "You divide by the mask's own pixels: divide by the pixels that either mask "
+        "has.": _suppressed_with(_shares(lambda one, other: one + 0 * other)),
+        "You return which masks are thrown away: True is for those that stay.": (
+            _suppressed_with(answered=operator.inv)
+        ),
+        "You keep what overlaps: a mask is kept if its IoU with each of those kept is "
+        "at most the threshold.": _suppressed_with(too_much=operator.le),
+    },
+    hints=(
+        "`flat = masks.flatten(1).float()` makes a row of each mask; `flat @ flat.T` "
+        "counts the pixels that each pair shares.",
+        "The union is the sum of both areas, minus what is shared.",
+        "Go through `scores.argsort(descending=True)`, and keep an index if its IoU "
+        "with no index kept so far is above the threshold. At the end, set those "
+        "places of the result to True.",
+    ),
+)
+
+
+# 7.7.1: the focal loss of several classes; pixels 255 count nowhere
+
+
+def _focal_by_torchvision(
+    logits: torch.Tensor, masks: torch.Tensor, gamma: float
+) -> torch.Tensor:
+    """Return the mean of torchvision's focal loss of "is it the true class?"."""
+    labelled = masks != 255
+    rows, truth = logits.movedim(1, -1)[labelled], masks[labelled].long()[:, None]
+    # the log-odds of the true class, whose sigmoid is its softmax probability
+    others = rows.scatter(1, truth, -torch.inf).logsumexp(1)
+    odds = rows.gather(1, truth)[:, 0] - others
+    ones = torch.ones_like(odds)
+    return sigmoid_focal_loss(odds, ones, alpha=-1, gamma=gamma, reduction="mean")
+
+
+def _focal_with(
+    *,
+    factor: Callable = lambda p, gamma: (1 - p) ** gamma,
+    probability: Callable = lambda logits: logits.log_softmax(1).exp(),
+    mean: Callable = lambda loss, factor, labelled: loss[labelled].mean(),
+    labels: Callable = lambda masks, classes: masks.where(masks != 255, 0),
+    all_labelled: bool = False,
+) -> Callable:
+    """Return a focal loss by hand, with one of the known mistakes."""
+
+    def loss(logits: torch.Tensor, masks: torch.Tensor, gamma: float) -> torch.Tensor:
+        truth = labels(masks.long(), logits.shape[1])
+        labelled = (masks != 255) | all_labelled
+        p = probability(logits).gather(1, truth[:, None])[:, 0]
+        scale = factor(p, gamma)
+        values = scale * F.cross_entropy(logits, truth, reduction="none")
+        return mean(values, scale, labelled)
+
+    return loss
+
+
+def _focal_of_the_mean(
+    logits: torch.Tensor, masks: torch.Tensor, gamma: float
+) -> torch.Tensor:
+    loss = F.cross_entropy(logits, masks.long(), ignore_index=255)
+    return (1 - (-loss).exp()) ** gamma * loss
+
+
+def _play_loss(
+    answer: Callable, logits: torch.Tensor, masks: torch.Tensor, gamma: float
+) -> dict[str, Any]:
+    """Return a loss and its gradient at the logits, 0 where it has none."""
+    logits = logits.clone().requires_grad_()
+    loss, gradient = answer(logits, masks, gamma), torch.zeros_like(logits)
+    if isinstance(loss, torch.Tensor) and loss.requires_grad and loss.numel() == 1:
+        (gradient,) = torch.autograd.grad(loss.sum(), logits, allow_unused=True)
+    return {"loss": loss, "gradient": gradient}
+
+
+def _without_gradient(function: Callable) -> Callable:
+    return lambda *arguments: function(*arguments).detach()
+
+
+def _negative(function: Callable) -> Callable:
+    return lambda *arguments: -function(*arguments)
+
+
+def _focal_cases() -> list[Case]:
+    generator = torch.Generator().manual_seed(771)
+    kind = "the masks are uint8: which type does your loss want?"
+
+    def case(
+        shape: tuple, gamma: float, ignored: float = 0.0, question: str = kind
+    ) -> Case:
+        batch, classes, height, width = shape
+        logits = (3 * torch.randn(shape, generator=generator)).round(decimals=1)
+        masks = torch.randint(classes, (batch, height, width), generator=generator)
+        nothing = torch.rand(masks.shape, generator=generator) < ignored
+        masks = masks.masked_fill(nothing, 255).to(torch.uint8)
+        return Case({"logits": logits, "masks": masks, "gamma": gamma}, question)
+
+    void = "255 is no class: what becomes of those pixels?"
+    return [
+        case((1, 2, 1, 2), 2.0),
+        case((1, 3, 1, 1), 0.0),
+        case((1, 4, 2, 3), 1.0),
+        case((2, 3, 2, 2), 2.0),
+        case((1, 3, 3, 2), 2.0, 0.4, void),
+        case((2, 4, 2, 3), 0.0, 0.4, void),
+        case((2, 5, 4, 3), 0.5, 0.3, void),
+        case((3, 4, 3, 4), 3.0, 0.3, void),
+        case((2, 11, 4, 5), 2.0, 0.1, void),
+    ]
+
+
+EXERCISES["7.7.1"] = Exercise(
+    minutes=10,
+    stars=2,
+    cases=_focal_cases,
+    reference=_focal_by_torchvision,
+    against="torchvision.ops.sigmoid_focal_loss of the true class",
+    mistakes={
+        "Your factor is p to the power gamma, which keeps the easy pixels: take 1 - p, "
+        "so that the easy ones count little.": _focal_with(
+            factor=lambda p, gamma: p**gamma
+        ),
+        "You take the mean first and then one factor for the whole batch: each pixel "
+        'needs its own factor, so ask for the losses of all pixels (reduction="none").'
+        "": _focal_of_the_mean,
+        "You divide by the number of all pixels: those without a label have no loss, "
+        "and must not be in the mean either.": _focal_with(
+            mean=lambda loss, factor, labelled: (loss * labelled).mean()
+        ),
+        "Pixels without a label count as class 0 in your mean: leave them out of it.": (
+            _focal_with(all_labelled=True)
+        ),
+        "Pixels without a label count as the last class in your mean: leave them out "
+        "of it.": _focal_with(
+            labels=lambda masks, classes: masks.clamp(max=classes - 1),
+            all_labelled=True,
+        ),
+        "You divide by the sum of the factors: take the plain mean over the labelled "
+        "pixels.": _focal_with(
+            mean=lambda loss, factor, labelled: (
+                loss[labelled].sum() / factor[labelled].sum()
+            )
+        ),
+        "You add up the pixels: take their mean.": _focal_with(
+            mean=lambda loss, factor, labelled: loss[labelled].sum()
+        ),
+        "You multiply by alpha = 0.25 as well, which belongs to one class against all "
+        "others: leave it out.": _focal_with(
+            factor=lambda p, gamma: 0.25 * (1 - p) ** gamma
+        ),
+        "Your probability comes from a sigmoid, which sees one logit alone: use the "
+        "softmax over the classes.": _focal_with(probability=torch.sigmoid),
+        "Your softmax runs over an axis of the image: the classes are axis 1.": (
+            _focal_with(probability=lambda logits: logits.softmax(-1))
+        ),
+        "Your factor is gamma times 1 - p: gamma is an exponent.": _focal_with(
+            factor=lambda p, gamma: gamma * (1 - p)
+        ),
+        "Your loss is below 0: the logarithm of a probability is negative, so put a "
+        "minus in front.": _negative(_focal_with()),
+        "Your loss has no gradient, and nothing would learn: return the tensor, "
+        "without `.item()` or `.detach()`.": _without_gradient(_focal_with()),
+        "Your factor is cut off from the gradient: leave `.detach()` out, it is a part "
+        "of the loss.": _focal_with(factor=lambda p, gamma: (1 - p.detach()) ** gamma),
+        "You take the softmax twice: `F.cross_entropy` and `log_softmax` want the "
+        "logits themselves.": lambda logits, masks, gamma: _focal_with()(
+            logits.softmax(1), masks, gamma
+        ),
+        "Your factor looks at the largest probability: take that of the true "
+        "class.": _focal_with(
+            probability=lambda logits: (
+                logits.softmax(1).amax(1, keepdim=True).expand_as(logits)
+            )
+        ),
+    },
+    play=_play_loss,
+    hints=(
+        '`F.cross_entropy(..., reduction="none", ignore_index=255)` gives minus the '
+        "logarithm of the true class's probability, for each pixel.",
+        "The probability of the true class is then `torch.exp(-loss)`; you need no "
+        "softmax of your own.",
+        "The mean goes over the labelled pixels alone: index with `masks != 255`.",
+    ),
+)
+
+
+# 7.7.2: the soft Dice loss of the classes that occur; pixels 255 count nowhere
+
+EIGHTHS = 8
+
+
+def _dice_by_torchmetrics(
+    probabilities: torch.Tensor, masks: torch.Tensor
+) -> torch.Tensor:
+    """Return 1 minus torchmetrics' Dice of the classes that occur.
+
+    A pixel with a probability of 3/8 counts as eight pixels, three of which are
+    predicted: torchmetrics knows hard predictions alone.
+    """
+    labelled, classes = masks != 255, probabilities.shape[1]
+    rows = probabilities.movedim(1, -1)[labelled]
+    counts = (EIGHTHS * rows).round().long()
+    predicted = (
+        torch.arange(classes).repeat(len(rows)).repeat_interleave(counts.flatten())
+    )
+    truth = masks[labelled].long()
+    repeated = truth.repeat_interleave(EIGHTHS)
+    each = dice_score(
+        predicted[None],
+        repeated[None],
+        classes,
+        average="none",
+        input_format="index",
+        aggregation_level="global",
+    )[0]
+    return 1 - each[truth.unique()].mean()
+
+
+def _dice_with(
+    *,
+    score: Callable = lambda both, predicted, true: 2 * both / (predicted + true),
+    ignore_predicted: bool = True,
+    clamp: bool = False,
+    zeroed: bool = False,
+    join: Callable = lambda scores, true: scores[true > 0].mean(),
+    hard: bool = False,
+    power: int = 1,
+) -> Callable:
+    """Return a Dice loss by hand, with one of the known mistakes."""
+
+    def loss(probabilities: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
+        classes, p = probabilities.shape[1], probabilities
+        if hard:
+            p = F.one_hot(p.argmax(1), classes).movedim(-1, 1).to(p.dtype)
+        labelled = (masks != 255)[:, None]
+        if clamp or zeroed:
+            labels = masks.long().clamp(max=classes - 1)
+            labels = labels if clamp else labels.where(masks != 255, 0)
+            truth = F.one_hot(labels, classes).movedim(-1, 1).to(p.dtype)
+        else:
+            labels = masks.long().where(masks != 255, 0)
+            truth = F.one_hot(labels, classes).movedim(-1, 1) * labelled
+            p = p * labelled if ignore_predicted else p
+        axes = (0, 2, 3)
+        both, predicted, true = (
+            part.sum(axes) for part in (p * truth, p**power, truth.to(p.dtype))
+        )
+        return 1 - join(score(both, predicted, true), true)
+
+    return loss
+
+
+def _dice_per_image(probabilities: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
+    loss = _dice_with()
+    pairs = zip(probabilities.split(1), masks.split(1), strict=True)
+    each = [loss(p, m) for p, m in pairs if (m != 255).any()]
+    return torch.stack(each).mean()
+
+
+def _dice_of_pairs(probabilities: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
+    scores = _dice_with(join=lambda scores, true: scores[true > 0].sum())
+    pairs = zip(probabilities.split(1), masks.split(1), strict=True)
+    total = sum(1 - scores(p, m) for p, m in pairs)
+    found = [mask[mask != 255].unique().numel() for mask in masks]
+    return 1 - total / sum(found)
+
+
+def _dice_of_all(probabilities: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
+    labelled = masks != 255
+    rows, truth = probabilities.movedim(1, -1)[labelled], masks[labelled].long()
+    both = rows.gather(1, truth[:, None]).sum()
+    return 1 - 2 * both / (rows.sum() + len(truth))
+
+
+def _dice_cases() -> list[Case]:
+    generator = torch.Generator().manual_seed(772)
+
+    def case(
+        shape: tuple,
+        present: tuple,
+        ignored: float = 0.0,
+        question: str = "",
+        perfect: bool = False,
+    ) -> Case:
+        batch, classes, height, width = shape
+        places = torch.randint(
+            len(present), (batch, height, width), generator=generator
+        )
+        masks = torch.tensor(present)[places]
+        draws = torch.randint(
+            classes, (EIGHTHS, batch, height, width), generator=generator
+        )
+        if perfect:
+            draws = masks.expand(EIGHTHS, -1, -1, -1)
+        probabilities = F.one_hot(draws, classes).float().mean(0).movedim(-1, 1)
+        nothing = torch.rand(masks.shape, generator=generator) < ignored
+        masks = masks.masked_fill(nothing, 255).to(torch.uint8)
+        return Case({"probabilities": probabilities, "masks": masks}, question)
+
+    void = "255 is no class: what becomes of those pixels?"
+    absent = "a class occurs in no mask"
+    return [
+        case((1, 2, 1, 2), (0, 1)),
+        case((1, 3, 2, 2), (0, 1, 2), 0.0, "a perfect prediction", True),
+        case((1, 3, 2, 3), (0, 2), 0.0, absent),
+        case((1, 4, 2, 3), (1, 2), 0.0, absent, True),
+        case((1, 3, 3, 3), (0, 1, 2), 0.3, void),
+        case((1, 3, 3, 3), (0, 1, 2), 0.3, void, True),
+        case((2, 3, 3, 3), (0, 1, 2), 0.2, void),
+        case((2, 5, 3, 4), (0, 1, 3), 0.3, absent),
+        case((3, 4, 4, 4), (0, 1, 2, 3), 0.2),
+    ]
+
+
+EXERCISES["7.7.2"] = Exercise(
+    minutes=15,
+    stars=2,
+    cases=_dice_cases,
+    reference=_dice_by_torchmetrics,
+    against="torchmetrics.functional.segmentation.dice_score",
+    mistakes={
+        "What is predicted on pixels without a label counts as wrong in your code: set "
+        "the probabilities of those pixels to 0 as well.": _dice_with(
+            ignore_predicted=False
+        ),
+        "Pixels without a label count as the last class in your code: they must count "
+        "nowhere.": _dice_with(clamp=True),
+        "Pixels without a label count as class 0 in your code: they must count "
+        "nowhere.": _dice_with(zeroed=True),
+        "A class that occurs in no mask scores 0 in your mean, however good the "
+        "prediction is: take the mean over the classes that occur.": _dice_with(
+            join=lambda scores, true: scores.nan_to_num(0).mean()
+        ),
+        "A class that occurs in no mask is in your mean wherever something was "
+        "predicted for it: take the mean over the classes that occur.": _dice_with(
+            join=lambda scores, true: scores.nanmean()
+        ),
+        "You add up each image by itself: add up over the whole batch, then divide.": (
+            _dice_per_image
+        ),
+        "You take the mean over all pairs of an image and a class: add up over the "
+        "whole batch, then divide, and take the mean over the classes.": (
+            _dice_of_pairs
+        ),
+        "You take a softmax of what are probabilities already: use them as they "
+        "are.": lambda probabilities, masks: _dice_with()(
+            probabilities.softmax(1), masks
+        ),
+        "You add up all classes before you divide, so that the frequent ones decide: "
+        "divide for each class, then take the mean.": _dice_of_all,
+        "Your score is the IoU: Dice divides by the sum of both areas, and counts the "
+        "overlap twice.": _dice_with(
+            score=lambda both, predicted, true: both / (predicted + true - both)
+        ),
+        "The factor 2 is missing: a perfect prediction must reach a score of 1.": (
+            _dice_with(score=lambda both, predicted, true: both / (predicted + true))
+        ),
+        "You add 1 to numerator and denominator, which scores small classes too well: "
+        "leave it out, the classes that occur have an area.": _dice_with(
+            score=lambda both, predicted, true: (2 * both + 1) / (predicted + true + 1)
+        ),
+        "You square the probabilities in the denominator, as the first paper does: "
+        "here the predicted area is their plain sum.": _dice_with(power=2),
+        "You return the score: the loss is 1 minus it.": lambda *arguments: (
+            1 - _dice_with()(*arguments)
+        ),
+        "You take the class with the largest probability, which has no gradient: use "
+        "the probabilities themselves.": _dice_with(hard=True),
+    },
+    hints=(
+        "Make a one-hot truth [B, C, H, W] of the masks. `F.one_hot` refuses 255: put "
+        "any class there first, and set both truth and probabilities of those pixels "
+        "to 0 afterwards.",
+        "Three sums for each class, over the axes 0, 2 and 3: the probabilities where "
+        "the truth is 1, all probabilities, the truth.",
+        "The classes that occur are those whose truth has a sum above 0.",
+    ),
 )
