@@ -6,7 +6,14 @@ import pytest
 from checks import complaints
 
 from utils.course import results
-from utils.course.notebooks import course_notebooks, key_of, number_of, read_toml
+from utils.course.notebooks import (
+    course_notebooks,
+    key_of,
+    load,
+    number_of,
+    read_toml,
+    result_of,
+)
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = course_notebooks(ROOT)
@@ -33,3 +40,15 @@ def test_each_notebook_has_a_table(table):
 
 def test_published_results_are_those_of_the_stored_runs():
     assert results.stale(ROOT) == []
+
+
+def test_the_table_of_7_8_holds_the_stored_results_of_7_2_and_7_6():
+    folder = ROOT / "07-Segmentation"
+    cells = load(folder / "08_semantic_segmentation.ipynb").cells
+    (cell,) = (cell for cell in cells if "EARLIER = {" in cell.source)
+    shown = cell.outputs[-1]["data"]["text/plain"]
+    for name in ("02_unet", "06_deeplabv3"):
+        stored = result_of(load(folder / f"{name}.ipynb"))
+        rows = [value for key, value in stored.items() if key.startswith("test_miou_")]
+        for value in rows:
+            assert f"{value:.3f}" in shown, f"{name} was executed after 7.8"

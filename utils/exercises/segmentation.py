@@ -16,6 +16,7 @@ from torchvision.models.detection.roi_heads import (
     maskrcnn_loss,
     paste_masks_in_image,
 )
+from torchvision.models.resnet import Bottleneck, ResNet
 from torchvision.ops import box_iou, masks_to_boxes, roi_align, sigmoid_focal_loss
 
 from utils.exercises import Case, Exercise
@@ -1442,6 +1443,266 @@ EXERCISES["7.5.2"] = Exercise(
 )
 
 
+# 7.6.1: atrous convolution
+
+
+def _by_torch_atrous(
+    image: torch.Tensor, kernel: torch.Tensor, rate: int
+) -> torch.Tensor:
+    """Return the atrous convolution of `image` [H, W], as large, by F.conv2d."""
+    padding = [rate * (side // 2) for side in kernel.shape]
+    options = {"dilation": rate, "padding": padding}
+    return F.conv2d(image[None, None], kernel[None, None], **options)[0, 0]
+
+
+def _moved(values: torch.Tensor, axis: int, by: int, beyond: str) -> torch.Tensor:
+    """Return the value that lies `by` places further along an axis, for each place."""
+    places = torch.arange(values.shape[axis]) + by
+    inside = (places >= 0) & (places < len(places))
+    if beyond == "wrap":
+        places = places % len(places)
+    moved = values.index_select(axis, places.clamp(0, len(places) - 1))
+    if beyond == "zero":
+        moved = moved * (inside[:, None] if axis == 0 else inside)
+    return moved
+
+
+def _atrous_with(
+    *,
+    steps: Callable = lambda rate: (rate, rate),
+    turned: bool = False,
+    beyond: str = "zero",
+    centred: bool = True,
+) -> Callable:
+    """Return an atrous convolution by hand, with one of the known mistakes."""
+
+    def atrous(image: torch.Tensor, kernel: torch.Tensor, rate: int) -> torch.Tensor:
+        kernel = kernel.flip(0, 1) if turned else kernel
+        centre = [side // 2 if centred else 0 for side in kernel.shape]
+        output = torch.zeros_like(image)
+        for i, row in enumerate(kernel):
+            for j, weight in enumerate(row):
+                tap = image
+                for axis, place in enumerate((i, j)):
+                    by = (place - centre[axis]) * steps(rate)[axis]
+                    tap = _moved(tap, axis, by, beyond)
+                output = output + weight * tap
+        return output
+
+    return atrous
+
+
+def _atrous_cases() -> list[Case]:
+    """Return a pixel, taps that all fall outside, the text's line, and random ones."""
+    draw = torch.Generator().manual_seed(761)
+    line = torch.tensor([[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0]])
+    written = [
+        (torch.tensor([[3.0]]), torch.arange(9.0).view(3, 3), 1, "is it padded?"),
+        (line, torch.tensor([[1.0, 0.0, 2.0]]), 2, "where do the three taps lie?"),
+        (line, torch.tensor([[5.0]]), 3, ""),
+        (line[:, :4], torch.tensor([[1.0, 10.0, 100.0]]), 4, "what lies outside?"),
+    ]
+    cases = [
+        Case({"image": i, "kernel": k, "rate": r}, asked) for i, k, r, asked in written
+    ]
+    for size, kernel, rate in (
+        ((4, 5), (3, 3), 1),
+        ((7, 6), (3, 3), 2),
+        ((5, 9), (3, 3), 3),
+        ((6, 8), (1, 3), 2),
+        ((8, 6), (3, 1), 2),
+        ((9, 6), (5, 3), 2),
+        ((6, 9), (3, 5), 2),
+    ):
+        image, weights = (torch.randn(s, generator=draw) for s in (size, kernel))
+        cases.append(Case({"image": image, "kernel": weights, "rate": rate}))
+    return cases
+
+
+# 7.6.2: strides that become dilation
+
+
+def _plan_of_resnet(strides: list[int], output_stride: int) -> list[tuple[int, int]]:
+    """Return (stride, dilation) of layers that torchvision's ResNet builds."""
+    plan, reached = [], 1
+    with torch.device("meta"):
+        network = ResNet(Bottleneck, [1, 1, 1, 1])
+        network.inplanes, network.dilation = 4, 1
+        for stride in strides:
+            dilate = reached * stride > output_stride
+            convolution = network._make_layer(Bottleneck, 1, 1, stride, dilate)[0].conv2
+            plan.append((convolution.stride[0], convolution.dilation[0]))
+            reached *= 1 if dilate else stride
+    return plan
+
+
+def _plan_with(
+    *,
+    grow: Callable = lambda rate, stride: rate * stride,
+    early: bool = False,
+    keep: Callable = lambda reached, stride, output_stride: (
+        reached * stride <= output_stride
+    ),
+    stays: bool = False,
+    forgets: bool = False,
+    everywhere: bool = False,
+) -> Callable:
+    """Return a plan by hand, with one of the known mistakes."""
+
+    def plan(strides: list[int], output_stride: int) -> list[tuple[int, int]]:
+        found, reached, rate = [], 1, 1
+        for stride in strides:
+            if keep(reached, stride, output_stride):
+                found.append((stride, rate))
+                reached *= stride
+                rate = 1 if forgets else rate
+                continue
+            after = grow(rate, stride)
+            found.append((stride if stays else 1, after if early else rate))
+            rate = after
+        return [(stride, rate) for stride, _ in found] if everywhere else found
+
+    return plan
+
+
+def _plan_from_the_front(
+    strides: list[int], output_stride: int
+) -> list[tuple[int, int]]:
+    """Remove the first strides, until the product of the others fits."""
+    found, rate, left = [], 1, math.prod(strides)
+    for stride in strides:
+        removed = left > output_stride and stride > 1
+        found.append((1 if removed else stride, rate))
+        if removed:
+            left, rate = left // stride, rate * stride
+    return found
+
+
+def _plan_for_one_layer(
+    strides: list[int], output_stride: int
+) -> list[tuple[int, int]]:
+    """Make the mistake: only the layer after a removed stride is dilated."""
+    found, reached, rate = [], 1, 1
+    for stride in strides:
+        kept = reached * stride <= output_stride
+        found.append((stride if kept else 1, rate))
+        reached, rate = (reached * stride, 1) if kept else (reached, stride)
+    return found
+
+
+def _plan_cases() -> list[Case]:
+    """Return no layer, one, MobileNetV2's strides, and others."""
+    asked = "may a network have no layer?"
+    cases = [Case({"strides": [], "output_stride": 8}, asked)]
+    for strides, output_stride in (
+        ([1], 1),
+        ([2], 2),
+        ([2], 1),
+        ([2, 2, 2], 8),
+        ([2, 2, 2], 16),
+        ([2, 2], 1),
+        ([2, 1, 2, 1, 2, 1], 4),
+        ([2, 1, 2, 1, 1, 2, 1, 1], 2),
+        ([1, 2, 2, 1, 2, 2, 1], 2),
+        ([2, 2, 2, 2, 1, 2, 1], 8),
+        ([2, 2, 2, 2, 1, 2, 1], 16),
+        ([2, 2, 2, 2, 2], 1),
+        ([2, 2, 2], 6),  # "at most": no power of 2
+        ([2, 1, 2], 3),
+    ):
+        cases.append(Case({"strides": strides, "output_stride": output_stride}))
+    return cases
+
+
+EXERCISES["7.6.1"] = Exercise(
+    minutes=10,
+    stars=2,
+    cases=_atrous_cases,
+    reference=_by_torch_atrous,
+    against="F.conv2d with dilation=rate",
+    mistakes={
+        "Your rate has no effect, this is an ordinary convolution: neighbouring taps "
+        "lie `rate` pixels apart.": _atrous_with(steps=lambda rate: (1, 1)),
+        "You leave `rate` pixels out between two taps. They lie `rate` pixels apart, "
+        "so rate - 1 are left out.": (
+            _atrous_with(steps=lambda rate: (rate + 1, rate + 1))
+        ),
+        "Your taps lie `rate` apart from row to row, but not from column to column.": (
+            _atrous_with(steps=lambda rate: (rate, 1))
+        ),
+        "Your taps lie `rate` apart from column to column, but not from row to row.": (
+            _atrous_with(steps=lambda rate: (1, rate))
+        ),
+        "Your kernel is turned by 180°: kernel[0, 0] belongs to the pixel above and to "
+        "the left. PyTorch's convolution does not flip.": _atrous_with(turned=True),
+        "Your kernel begins at the output's pixel: its centre must lie there, with as "
+        "many taps above as below and left as right.": _atrous_with(centred=False),
+        "What leaves the image on one side comes back on the other, as torch.roll "
+        "does: pad with zeros.": _atrous_with(beyond="wrap"),
+        "Beyond the border you repeat the last pixel: pad with zeros.": (
+            _atrous_with(beyond="repeat")
+        ),
+    },
+    hints=(
+        "Each weight of the kernel multiplies one moved copy of the whole image. Two "
+        "short loops over the kernel are enough; the pixels need no loop.",
+        "Pad the image once, with as many zeros on each side as the outermost tap "
+        "reaches. The moved copies are slices of the padded image.",
+        "A kernel of 3 reaches one tap to each side, that is `rate` pixels; a kernel "
+        "of 5 reaches two. Rows and columns of the kernel may differ.",
+    ),
+)
+EXERCISES["7.6.2"] = Exercise(
+    minutes=10,
+    stars=2,
+    cases=_plan_cases,
+    reference=_plan_of_resnet,
+    against="torchvision's ResNet with replace_stride_with_dilation",
+    mistakes={
+        "The layer whose stride you remove is dilated already: its own input is as "
+        "dense as before, only the layers after it need the larger rate.": (
+            _plan_with(early=True)
+        ),
+        "You remove strides and never dilate: the layers after them see less than they "
+        "were trained to see.": _plan_with(grow=lambda rate, stride: 1),
+        "With the second stride that you remove, your rate does not grow: the rates "
+        "multiply.": _plan_with(grow=lambda rate, stride: stride),
+        "You add the stride to the rate: the rates multiply.": (
+            _plan_with(grow=lambda rate, stride: rate + stride)
+        ),
+        "After the next layer your rate is 1 again: all later layers see the denser "
+        "map, and keep the rate.": _plan_with(forgets=True),
+        "You remove one stride too many: a layer may use its stride if the product "
+        "with it is still at most output_stride.": (
+            _plan_with(keep=lambda reached, stride, most: reached * stride < most)
+        ),
+        "You remove one stride too few: look at the product with this layer's own "
+        "stride, before the layer uses it.": (
+            _plan_with(keep=lambda reached, stride, most: reached <= most)
+        ),
+        "You keep strides until the product has reached output_stride, and it may jump "
+        "over it: at most output_stride is allowed.": (
+            _plan_with(keep=lambda reached, stride, most: reached < most)
+        ),
+        "You dilate, and keep the strides as well: where the rate grows, the stride "
+        "becomes 1.": _plan_with(stays=True),
+        "You dilate all layers alike: those before the first removed stride stay as "
+        "they are.": _plan_with(everywhere=True),
+        "You remove the first strides: remove the last ones.": _plan_from_the_front,
+        "Only the layer right after a removed stride is dilated in your plan: all "
+        "layers after it see the denser map.": _plan_for_one_layer,
+    },
+    hints=(
+        "Go through the layers once and carry two numbers along: the product of the "
+        "strides used so far, and the current rate. Both begin at 1.",
+        "A stride that would make the product larger than `output_stride` is not "
+        "used; the layer gets stride 1 instead.",
+        "What changes for the layers after such a layer? Their neighbouring values now "
+        "lie closer together, by the factor of the stride that was removed.",
+    ),
+)
+
+
 # 7.7.1: the focal loss of several classes; pixels 255 count nowhere
 
 
@@ -1799,4 +2060,231 @@ EXERCISES["7.7.2"] = Exercise(
         "the truth is 1, all probabilities, the truth.",
         "The classes that occur are those whose truth has a sum above 0.",
     ),
+)
+
+
+# 7.8.1: the kernel of bilinear interpolation
+
+
+def _interpolated_impulse(factor: int) -> torch.Tensor:
+    """Return what F.interpolate makes of a single 1, without the zeros around it."""
+    impulse = torch.zeros(1, 1, 5, 5)
+    impulse[0, 0, 2, 2] = 1
+    enlarged = F.interpolate(impulse, scale_factor=float(factor), mode="bilinear")[0, 0]
+    edge = 2 * factor + factor // 2 - (2 * factor - factor % 2) // 2
+    return enlarged[edge:-edge, edge:-edge] if edge else enlarged
+
+
+def _tent(
+    factor: int,
+    side: Callable = lambda factor: 2 * factor - factor % 2,
+    centre: Callable = lambda side: (side - 1) / 2,
+    slope: Callable = lambda away, factor, side: 1 - away / factor,
+    join: Callable = lambda along: along[:, None] * along,
+) -> torch.Tensor:
+    """Return the kernel, or with an option what a mistake makes."""
+    sides = side(factor)
+    away = (torch.arange(sides) - centre(sides)).abs()
+    return join(slope(away, factor, sides))
+
+
+def _tent_with(**options: Callable) -> Callable:
+    """Return `_tent` with a mistake."""
+
+    def wrong(factor: int) -> torch.Tensor:
+        return _tent(factor, **options)
+
+    return wrong
+
+
+def _kernel_cases() -> list[Case]:
+    """Return even and odd factors; with 1 nothing is enlarged."""
+    return [
+        Case({"factor": factor}, "how far is each place from the centre of the kernel?")
+        for factor in (2, 1, 3, 4, 5, 8, 16)
+    ]
+
+
+EXERCISES["7.8.1"] = Exercise(
+    minutes=15,
+    stars=3,
+    cases=_kernel_cases,
+    reference=_interpolated_impulse,
+    against="F.interpolate makes of a single 1",
+    mistakes={
+        "Your kernel adds up to 1: it spreads one value over factor x factor pixels, "
+        "so it must add up to factor squared. Do not normalise.": lambda factor: (
+            _tent(factor) / _tent(factor).sum()
+        ),
+        "The centre of your kernel is off: with `side` values, numbered from 0, it "
+        "lies at (side - 1) / 2.": _tent_with(centre=lambda side: side // 2),
+        "The centre of your kernel is off where the factor is even: it lies at "
+        "(side - 1) / 2, between two places.": lambda factor: _tent(
+            factor, centre=lambda side: factor - 1
+        ),
+        "Your kernel falls to 0 at its own edge: it must fall to 0 at the distance "
+        "`factor` from its centre.": _tent_with(
+            slope=lambda away, factor, side: 1 - away / max((side - 1) / 2, 1)
+        ),
+        "Your weights fall to 0 at both ends of the kernel: they must fall to 0 at the "
+        "distance `factor` from its centre, just outside of it.": lambda factor: _tent(
+            factor,
+            slope=lambda away, factor, side: 1 - torch.linspace(-1, 1, side).abs(),
+        ),
+        "Your weights fall with the sum of both distances: multiply one weight for "
+        "each axis.": lambda factor: _away_with(torch.add, factor),
+        "Your weights fall with the larger of both distances: multiply one weight for "
+        "each axis.": lambda factor: _away_with(torch.maximum, factor),
+        "That repeats the nearest value: the weights must fall with the distance from "
+        "the centre.": lambda factor: torch.ones(2 * [2 * factor - factor % 2]),
+        "You add the weights along the two axes, or take their mean: multiply "
+        "them.": _tent_with(join=lambda along: (along[:, None] + along) / 2),
+        "Your weights fall with the straight distance from the centre: bilinear "
+        "interpolation multiplies one weight for each axis.": lambda factor: _cone(
+            factor
+        ),
+    },
+    hints=(
+        "Begin along one axis: `side` places, and the distance of each from the "
+        "middle, (side - 1) / 2.",
+        "The weight is 1 at distance 0 and falls in a straight line to 0 at the "
+        "distance `factor`, the centre of the neighbour.",
+        "`along[:, None] * along` makes the square of the line.",
+    ),
+)
+
+
+def _away_with(join: Callable, factor: int) -> torch.Tensor:
+    """Make the mistake: weights by one distance, joined from those of both axes."""
+    side = 2 * factor - factor % 2
+    away = (torch.arange(side) - (side - 1) / 2).abs()
+    rows, columns = torch.meshgrid(away, away, indexing="ij")
+    return (1 - join(rows, columns) / factor).clamp(min=0)
+
+
+def _cone(factor: int) -> torch.Tensor:
+    """Make the mistake: weights by the straight distance."""
+    return _away_with(torch.hypot, factor)
+
+
+# 7.8.2: scores added from coarse to fine
+
+
+def _fused(scores: list[torch.Tensor], size: tuple[int, int]) -> torch.Tensor:
+    """Return the sum of one to three maps of scores, written out."""
+    options = {"mode": "bilinear", "align_corners": False}
+    if len(scores) == 1:
+        return F.interpolate(scores[0], size, **options)
+    two = scores[1] + F.interpolate(scores[0], scale_factor=2.0, **options)
+    if len(scores) == 2:
+        return F.interpolate(two, size, **options)
+    three = scores[2] + F.interpolate(two, scale_factor=2.0, **options)
+    return F.interpolate(three, size, **options)
+
+
+def _fused_with(
+    double: Callable = lambda x: F.interpolate(x, scale_factor=2.0, mode="bilinear"),
+    add: Callable = lambda x, finer: x + finer,
+    enlarge: Callable = lambda x, size: F.interpolate(x, size, mode="bilinear"),
+) -> Callable:
+    """Return a fusion that makes the mistake of an option."""
+
+    def wrong(scores: list[torch.Tensor], size: tuple[int, int]) -> torch.Tensor:
+        total = scores[0]
+        for finer in scores[1:]:
+            total = add(double(total), finer)
+        return enlarge(total, size)
+
+    return wrong
+
+
+def _each_enlarged(scores: list[torch.Tensor], size: tuple[int, int]) -> torch.Tensor:
+    """Make the mistake: each map is enlarged to the full size at once."""
+    return sum(F.interpolate(one, size, mode="bilinear") for one in scores)
+
+
+def _in_place(scores: list[torch.Tensor], size: tuple[int, int]) -> torch.Tensor:
+    """Make the mistake: only the coarsest map is used."""
+    return F.interpolate(scores[0], size, mode="bilinear")
+
+
+def _from_fine_to_coarse(
+    scores: list[torch.Tensor], size: tuple[int, int]
+) -> torch.Tensor:
+    """Make the mistake: begin with the last map, and shrink it."""
+    total = scores[-1]
+    for coarser in scores[-2::-1]:
+        shrunk = F.interpolate(total, coarser.shape[-2:], mode="bilinear")
+        total = shrunk + coarser
+    return F.interpolate(total, size, mode="bilinear")
+
+
+def _aligned(x: torch.Tensor, **size: object) -> torch.Tensor:
+    """Enlarge with the corners aligned."""
+    return F.interpolate(x, **size, mode="bilinear", align_corners=True)
+
+
+def _fuse_cases() -> list[Case]:
+    """Return one map alone, then two and three."""
+    generator = torch.Generator().manual_seed(782)
+    cases = []
+    questions = (
+        "one map alone is only enlarged",
+        *2 * ["which two are equally large?"],
+    )
+    for n, (h, w), factor in ((1, (2, 3), 4), (2, (2, 3), 4), (3, (3, 2), 2)):
+        scores = [
+            torch.randn(2, 3, h * 2**k, w * 2**k, generator=generator) for k in range(n)
+        ]
+        size = (h * 2 ** (n - 1) * factor, w * 2 ** (n - 1) * factor)
+        cases.append(Case({"scores": scores, "size": size}, questions[n - 1]))
+    return cases
+
+
+EXERCISES["7.8.2"] = Exercise(
+    minutes=10,
+    stars=2,
+    cases=_fuse_cases,
+    reference=_fused,
+    against="the same sum, written out line by line",
+    mistakes={
+        "You enlarge each map to the full size and add them there: enlarge the sum so "
+        "far to the size of the next finer map, and add that.": _each_enlarged,
+        "You begin with the finest map: `scores[0]` is the coarsest, begin with "
+        "it.": _from_fine_to_coarse,
+        "You use the coarsest map alone: the finer ones are added to it.": _in_place,
+        "You take the mean of the two maps: add them.": _fused_with(
+            add=lambda x, finer: (x + finer) / 2
+        ),
+        "You double with align_corners=True: leave it False, so that pixels are "
+        "squares whose centres are interpolated.": _fused_with(
+            double=lambda x: _aligned(x, scale_factor=2.0),
+            enlarge=lambda x, size: _aligned(x, size=size),
+        ),
+        "You double by repeating the nearest value: interpolate bilinearly.": (
+            _fused_with(
+                double=lambda x: F.interpolate(x, scale_factor=2.0),
+                enlarge=lambda x, size: F.interpolate(x, size),
+            )
+        ),
+        "In the loop you repeat the nearest value: interpolate bilinearly there, "
+        "too.": _fused_with(double=lambda x: F.interpolate(x, scale_factor=2.0)),
+        "At the end you repeat the nearest value: interpolate bilinearly there, "
+        "too.": _fused_with(enlarge=lambda x, size: F.interpolate(x, size)),
+        "You multiply the scores by 2: double their height and width, not the "
+        "values.": _fused_with(
+            double=lambda x: 2 * F.interpolate(x, scale_factor=2.0, mode="bilinear")
+        ),
+        "You use the finest map alone: it is added to the sum of the coarser "
+        "ones.": _fused_with(add=lambda x, finer: finer),
+        "The finer maps are lost: you double the sum, but do not add them.": (
+            _fused_with(add=lambda x, finer: x)
+        ),
+    },
+    hints=(
+        "Start with `total = scores[0]` and go through `scores[1:]`.",
+        'F.interpolate(total, scale_factor=2.0, mode="bilinear") doubles a map.',
+        "After the loop, one more F.interpolate with `size=size`.",
+    ),
+    atol=1e-5,
 )
