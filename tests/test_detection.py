@@ -945,8 +945,8 @@ def test_a_draw_is_the_ap_of_the_images_drawn():
 
 
 def test_matching_by_hand():
-    # the better one comes second in the list, and takes the object
-    predictions = [found([NEARBY, TEN, TEN], [1, 1, 2], [0.5, 0.9, 0.9])]
+    # the better one of its class comes second in the list, and takes the object
+    predictions = [found([NEARBY, TEN, TEN], [1, 1, 2], [0.5, 0.9, 0.95])]
     targets = [truth([TEN], [1])]
     taken = match_detections(predictions, targets, thresholds=[0.3, 0.4, 0.5, 1.0])
     assert taken[0].tolist() == [[-1] * 4, [0] * 4, [-1] * 4]
@@ -955,6 +955,19 @@ def test_matching_by_hand():
     nothing = match_detections([found()], [truth()])
     assert nothing[0].shape == (0, 10)
     assert match_detections([found([TEN])], [truth()])[0].tolist() == [[-1] * 10]
+
+
+def test_masks_of_probabilities_are_matched_above_one_half():
+    probable = torch.zeros(1, 1, 4, 4)
+    probable[..., :2] = 0.7
+    probable[..., 2:] = 0.4  # no part of the mask
+    half = torch.zeros(1, 4, 4, dtype=torch.bool)
+    half[..., :2] = True
+    label = torch.tensor([1])
+    predictions = [{"labels": label, "scores": torch.ones(1), "masks": probable}]
+    targets = [{"labels": label, "masks": half}]
+    taken = match_detections(predictions, targets, kind="masks", thresholds=[1.0])
+    assert taken[0].tolist() == [[0]]
 
 
 def test_objects_that_do_not_count_are_neither_missed_nor_wrong():

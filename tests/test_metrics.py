@@ -111,6 +111,18 @@ def test_the_interval_of_equal_blocks_is_their_miou():
     assert low == pytest.approx(high) == pytest.approx(whole.nanmean().item())
 
 
+def test_the_interval_holds_95_percent_of_the_draws():
+    """Of three blocks one is right; three times the same comes in 1 draw of 27."""
+    masks = torch.tensor([0, 1, 1]).view(3, 1, 1)
+    found = torch.tensor([0, 0, 0]).view(3, 1, 1)
+    low, high = miou_interval(found, masks, 2, ignore=255, block=1)
+    # 3.7 % of the draws are three times the right block; twice it is 2 / 3 and 0
+    assert high == 1 and low == 0
+    found = torch.tensor([1, 1, 1]).view(3, 1, 1)
+    low, high = miou_interval(found, masks, 2, ignore=255, block=1)
+    assert low == 0 and high == 1  # 8 draws of 27 have only the right ones
+
+
 def test_the_interval_draws_blocks_of_neighbours():
     """Ten frames that are right, ten that are wrong: two blocks, or twenty."""
     masks = torch.randint(0, 2, (20, 3, 3), generator=torch.Generator().manual_seed(0))

@@ -225,6 +225,28 @@ def test_the_u_net_on_mobilenet_answers_for_every_pixel(side):
     assert shapes == [(416, 4, 6), (128, 8, 12), (88, 16, 24), (48, 32, 48)]
 
 
+def test_the_u_net_on_mobilenet_joins_the_skip_first_and_enlarges_bilinearly():
+    torch.manual_seed(0)
+    network = MobileUNet(mobilenet_v2().features, 5).eval()
+    images, noted = torch.rand(1, 3, 64, 96), {}
+    for name, module in network.named_modules():
+        module.register_forward_hook(
+            lambda module, inputs, output, name=name: noted.update(
+                {name: (inputs[0], output)}
+            )
+        )
+    with torch.inference_mode():
+        logits = network(images)
+    for number, layer in enumerate((13, 6, 3, 1)):
+        below = noted[f"decoders.{number - 1}" if number else "encoder.17"][1]
+        skip = noted[f"encoder.{layer}"][1]
+        below = F.interpolate(below, size=skip.shape[-2:], mode="bilinear")
+        joined = noted[f"decoders.{number}"][0]
+        torch.testing.assert_close(joined, torch.cat([skip, below], 1))
+    enlarged = F.interpolate(noted["head"][1], size=(64, 96), mode="bilinear")
+    torch.testing.assert_close(logits, enlarged)
+
+
 def test_the_small_mask_rcnn_has_its_parts_and_its_losses():
     torch.manual_seed(0)
     network = small_mask_rcnn(11)
@@ -239,11 +261,13 @@ def test_the_small_mask_rcnn_has_its_parts_and_its_losses():
     }
     assert list(sizes.values()) == [1_385_888, 37_903, 882_999, 91_019]  # as 7.4 prints
     maps = network.backbone(torch.rand(1, 3, 128, 96))
-    assert [tuple(one.shape) for one in maps.values()] == [
-        (1, 64, 32, 24),
-        (1, 64, 16, 12),
-        (1, 64, 8, 6),
-    ]
+    assert {level: tuple(one.shape) for level, one in maps.items()} == {
+        "0": (1, 64, 32, 24),
+        "1": (1, 64, 16, 12),
+        "2": (1, 64, 8, 6),
+    }
+    grey, _ = network.transform([torch.full((3, 128, 128), 0.75)])
+    assert grey.tensors.unique().tolist() == [1.0]  # (0.75 - 0.5) / 0.25
     masks = torch.zeros(1, 128, 128, dtype=torch.bool)
     masks[0, 20:60, 30:80] = True
     target = {
