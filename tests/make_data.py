@@ -18,7 +18,8 @@ import torch
 from PIL import Image, ImageDraw
 from skimage import data
 
-from utils.data import ImageSet, fashion_mnist, mnist, take
+from utils.data import POSE_JOINTS, ImageSet, fashion_mnist, mnist, take
+from utils.data.keypoints import POSE_COLUMNS
 from utils.fetch import fetch
 
 DATA = Path(__file__).parent / "data"
@@ -45,6 +46,7 @@ STREET_COLORS = {  # in the order of CamVid's classes
     "Bicyclist": (120, 50, 140),
     "Unlabelled": (10, 10, 10),
 }
+ATHLETES = {"train": 32, "val": 12}  # images, drawn
 TREES = {  # photo: left, upper, right, lower edge of what is cut out of it, in pixels
     "2019_YELL_2_528000_4978000_image_crop2": (720, 176, 1360, 304),
     "2019_YELL_2_541000_4977000_image_crop": (544, 48, 672, 176),
@@ -226,6 +228,56 @@ def draw_streets() -> None:
     (target / "classes.txt").write_text("".join(lines), "utf-8")
 
 
+def draw_athlete(rng: np.random.Generator) -> tuple[Image.Image, np.ndarray]:
+    """Return a stick figure that is turned at will, and its 14 joints [14, 2]."""
+    sides = {"right": -1, "left": 1}
+    lengths = {"ankle": 46, "knee": 24, "hip": 0, "shoulder": -28}
+    places = {}
+    for side, sign in sides.items():
+        for joint, y in lengths.items():
+            bend = 0 if joint in ("hip", "shoulder") else rng.uniform(-8, 8)
+            places[f"{side}_{joint}"] = (sign * 8 + bend, y)
+        for joint, reach in (("elbow", 12), ("wrist", 24)):
+            angle = rng.uniform(-1.5, 1.5)
+            outwards = sign * (8 + reach * np.cos(angle))
+            places[f"{side}_{joint}"] = (outwards, -28 + reach * np.sin(angle))
+    places |= {"neck": (0, -32), "head_top": (0, -46)}
+    turn = rng.uniform(-np.pi, np.pi)
+    cos, sin = np.cos(turn), np.sin(turn)
+    joints = np.array([places[joint] for joint in POSE_JOINTS], float)
+    joints = joints @ np.array([[cos, sin], [-sin, cos]]) + rng.uniform(60, 68, 2)
+    image = Image.new("RGB", (128, 128), tuple(rng.integers(90, 160, 3).tolist()))
+    draw = ImageDraw.Draw(image)
+    parts = [(0, 1, 2), (5, 4, 3), (6, 7, 8), (11, 10, 9), (2, 3, 9, 8, 2), (12, 13)]
+    for part, color in zip(parts, rng.integers(0, 255, (len(parts), 3)), strict=True):
+        line = [tuple(joints[joint]) for joint in part]
+        draw.line(line, fill=tuple(color.tolist()), width=6)
+    return image, joints
+
+
+def draw_athletes() -> None:
+    """Draw stick figures with their joints, in the layout of `leeds_sports`."""
+    target, number = DATA / "leeds_sports", 0
+    rng = np.random.default_rng(0)
+    for part, size in ATHLETES.items():
+        (target / part).mkdir(parents=True, exist_ok=True)
+        rows = [",".join(POSE_COLUMNS)]
+        for place in range(size):
+            number += 1
+            name = f"im{number:05}.jpg"
+            if place != 3:  # the fourth is the third again, marked anew
+                image, joints = draw_athlete(rng)
+            image.save(target / part / name, quality=75)
+            marked = joints + rng.normal(0, 1, joints.shape)
+            marks = [f"{x:.2f},{y:.2f},1" for x, y in marked]
+            if place % 4 == 1:  # not every joint is marked
+                marks[place % 8] = ",,0"
+            rows.append(",".join([name, *marks]))
+        table = target / f"{part}_keypoints.csv"
+        table.write_text("\n".join(rows) + "\n", "utf-8")
+    (target / "joints.txt").write_text("\n".join(POSE_JOINTS) + "\n", "utf-8")
+
+
 if __name__ == "__main__":
     write_sample("FashionMNIST", *fashion_mnist())
     write_sample("MNIST", *mnist())
@@ -234,6 +286,7 @@ if __name__ == "__main__":
     take_cells()
     draw_voc_sample()
     draw_streets()
+    draw_athletes()
     copy_files("rgbd", "rgbd", "arc2017/*")
     copy_files("cards", "cards", "*.png")
     copy_files("emoji", "openmoji", "1F4[0-9A-F][0-9A-F].svg", 256 // EMOJI)

@@ -25,6 +25,7 @@ CHAPTERS = {
     "3": "cnn",
     "6": "detection",
     "7": "segmentation",
+    "8": "keypoints",
 }
 SECONDS = 10.0  # that an answer may take, for all cases together
 _hints_given: Counter[str] = Counter()
