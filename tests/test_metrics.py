@@ -1,10 +1,18 @@
+import numpy as np
 import pytest
+import scipy.linalg
 import torch
 from sklearn.metrics import accuracy_score
 from sklearn.metrics import confusion_matrix as sklearn_confusion_matrix
 from torchmetrics.functional.classification import multiclass_jaccard_index
 
-from utils.metrics import accuracy, confusion_matrix, miou_interval
+from utils.metrics import (
+    accuracy,
+    confusion_matrix,
+    frechet_distance,
+    miou_interval,
+    precision_recall,
+)
 
 
 def test_accuracy_equals_scikit_learns():
@@ -139,3 +147,73 @@ def test_the_interval_draws_blocks_of_neighbours():
         miou_interval(found, masks, **options)
     with pytest.raises(ValueError, match="masks alike"):
         miou_interval(found, masks[:, :2], **options)
+
+
+def features(n, dimension, seed=0):
+    return torch.randn(n, dimension, generator=torch.Generator().manual_seed(seed))
+
+
+def test_frechet_distance_by_hand():
+    # in one dimension: (m_a - m_b)^2 + (s_a - s_b)^2
+    a = torch.tensor([[-1.0], [1.0]])  # mean 0, variance 2
+    assert frechet_distance(a, a) == pytest.approx(0, abs=1e-12)
+    assert frechet_distance(a, a + 3) == pytest.approx(9)
+    assert frechet_distance(a, 2 * a) == pytest.approx(2)
+    # uncorrelated: the sum over the dimensions
+    b = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 2.0], [0.0, -2.0]])
+    assert frechet_distance(b, b.flip(1)) == pytest.approx(2 * 2 / 3)
+
+
+@pytest.mark.parametrize(("n", "dimension"), [(2, 1), (500, 4), (30, 7), (5, 7)])
+def test_frechet_distance_equals_the_one_by_scipy(n, dimension):
+    a = features(n, dimension) @ features(dimension, dimension, 1)
+    b = features(n + 3, dimension, 2) * 2 + 1
+    covariances = [np.atleast_2d(np.cov(x.double().numpy().T)) for x in (a, b)]
+    root = scipy.linalg.sqrtm(covariances[0] @ covariances[1])
+    shift = ((a.double().mean(0) - b.double().mean(0)) ** 2).sum().item()
+    expected = shift + np.trace(covariances[0] + covariances[1] - 2 * root).real
+    assert frechet_distance(a, b) == pytest.approx(expected, rel=1e-5)
+    assert frechet_distance(b, a) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("measure", [frechet_distance, precision_recall])
+@pytest.mark.parametrize(
+    ("a", "b", "message"),
+    [
+        (torch.zeros(5, 3), torch.zeros(5, 2), "the same D > 0"),
+        (torch.zeros(5), torch.zeros(5), "the same D > 0"),
+        (torch.zeros(5, 0), torch.zeros(5, 0), "the same D > 0"),
+        (torch.zeros(1, 3), torch.zeros(5, 3), "rows in each set, got 1 and 5"),
+        (torch.zeros(0, 3), torch.zeros(5, 3), "rows in each set, got 0 and 5"),
+        (torch.full((5, 3), torch.nan), torch.zeros(5, 3), "infinite or nan"),
+    ],
+)
+def test_measures_of_features_refuse_what_they_cannot_compare(measure, a, b, message):
+    with pytest.raises(ValueError, match=message):
+        measure(a, b)
+
+
+def test_precision_and_recall_by_hand():
+    # with k = 1 the balls of the real ones reach 1, 1 and 8
+    real = torch.tensor([[0.0], [1.0], [9.0]])
+    fake = torch.tensor([[0.5], [0.75], [30.0]])
+    # 0.5 and 0.75 lie inside, 30 does not; the fakes' balls reach 0.25, 0.25 and 29.25:
+    # 1 lies in the second, 9 in the third, 0 in none
+    assert precision_recall(real, fake, k=1) == pytest.approx((2 / 3, 2 / 3))
+    assert precision_recall(real, real + 1000, k=1) == (0, 0)
+    assert precision_recall(real, real, k=1) == (1, 1)
+
+
+def test_precision_and_recall_tell_a_narrow_set_from_a_wide_one():
+    real = features(1500, 2)  # more than the rows of one piece
+    narrow, wide = features(1500, 2, 1) / 10, features(1500, 2, 2) * 10
+    precision, recall = precision_recall(real, narrow)
+    assert precision > 0.9 and recall < 0.3
+    precision, recall = precision_recall(real, wide)
+    assert precision < 0.3 and recall > 0.9
+
+
+@pytest.mark.parametrize("k", [0, 1.5])
+def test_precision_and_recall_need_a_neighbour(k):
+    with pytest.raises(ValueError, match="k must be a whole number"):
+        precision_recall(torch.zeros(5, 2), torch.zeros(5, 2), k=k)

@@ -1,4 +1,4 @@
-"""What the chapters report: accuracy and the confusion matrix of a classifier."""
+"""What the chapters report: of classifiers, of masks, and of generated images."""
 
 import torch
 from torchmetrics.functional.classification import multiclass_confusion_matrix
@@ -125,6 +125,100 @@ def miou_interval(
     iou = (right / (drawn.sum(1) + drawn.sum(2) - right)).nanmean(1)
     low, high = iou.quantile(torch.tensor([0.025, 0.975], dtype=torch.float64))
     return low.item(), high.item()
+
+
+def frechet_distance(features_a: torch.Tensor, features_b: torch.Tensor) -> float:
+    """Return the Frechet distance of two sets of features, each taken as a Gaussian.
+
+    It is |m_a - m_b|^2 + tr(C_a + C_b - 2 (C_a C_b)^(1/2)) with the means m and the
+    covariances C. Small samples make it too large: compare distances of equally many.
+
+    Args:
+        features_a: [N, D], floating point; N may be smaller than D.
+        features_b: [M, D].
+
+    Returns:
+        The distance, computed in float64; 0 where means and covariances agree.
+
+    Raises:
+        ValueError: If the shapes are others, a set has fewer than two rows, or a
+            feature is not finite.
+
+    Source: Heusel, Ramsauer, Unterthiner, Nessler, Hochreiter, *GANs trained by a two
+    time-scale update rule converge to a local Nash equilibrium*, 2017, equation 6.
+    """
+    _check_features(features_a, features_b, least=2)
+    a, b = features_a.double(), features_b.double()
+    covariance_a, covariance_b = torch.cov(a.T), torch.cov(b.T)
+    if a.shape[1] == 1:
+        covariance_a, covariance_b = covariance_a[None, None], covariance_b[None, None]
+    # C_a C_b has the eigenvalues of R C_b R, which is symmetric, with R = C_a^(1/2)
+    values, vectors = torch.linalg.eigh(covariance_a)
+    root = (vectors * values.clamp(min=0).sqrt()) @ vectors.T
+    product = torch.linalg.eigvalsh(root @ covariance_b @ root)
+    shift = (a.mean(0) - b.mean(0)).square().sum()
+    spread = covariance_a.trace() + covariance_b.trace()
+    distance = shift + spread - 2 * product.clamp(min=0).sqrt().sum()
+    return max(0.0, float(distance))
+
+
+def precision_recall(
+    real: torch.Tensor, fake: torch.Tensor, k: int = 3
+) -> tuple[float, float]:
+    """Return how many samples look real, and how much of what is real they cover.
+
+    Around each feature lies a ball that reaches to its k-th nearest neighbour in its
+    own set. Precision is the share of fakes inside a ball of the real ones; recall is
+    the share of real ones inside a ball of the fakes.
+
+    Args:
+        real: [N, D], floating point, features of real images, N > k.
+        fake: [M, D], features of generated images, M > k; best as many as `real`.
+        k: Which neighbour a ball reaches to.
+
+    Returns:
+        Precision and recall, each in [0, 1].
+
+    Raises:
+        ValueError: If the shapes are others, k is less than 1 or a set has k rows or
+            fewer, or a feature is not finite.
+
+    Source: Kynkäänniemi, Karras, Laine, Lehtinen, Aila, *Improved precision and recall
+    metric for assessing generative models*, 2019, equations 1 and 2.
+    """
+    if not isinstance(k, int) or k < 1:
+        raise ValueError(f"k must be a whole number, at least 1, got {k!r}")
+    _check_features(real, fake, least=k + 1)
+    real, fake = real.double(), fake.double()
+
+    def covered(balls: torch.Tensor, points: torch.Tensor) -> float:
+        # the nearest neighbour of a feature in its own set is itself
+        radii = [
+            torch.cdist(rows, balls).kthvalue(k + 1, 1).values
+            for rows in balls.split(1000)
+        ]
+        radii = torch.cat(radii)
+        inside = [
+            (torch.cdist(rows, balls) <= radii).any(1) for rows in points.split(1000)
+        ]
+        return torch.cat(inside).double().mean().item()
+
+    return covered(real, fake), covered(fake, real)
+
+
+def _check_features(a: torch.Tensor, b: torch.Tensor, least: int) -> None:
+    """Refuse what is no pair of sets of features."""
+    if a.ndim != 2 or b.ndim != 2 or a.shape[1:] != b.shape[1:] or not a.shape[1]:
+        raise ValueError(
+            f"expected features [N, D] and [M, D] with the same D > 0, got "
+            f"{list(a.shape)} and {list(b.shape)}"
+        )
+    if min(len(a), len(b)) < least:
+        raise ValueError(
+            f"expected at least {least} rows in each set, got {len(a)} and {len(b)}"
+        )
+    if not (a.isfinite().all() and b.isfinite().all()):
+        raise ValueError("a feature is infinite or nan: look at the network's output")
 
 
 def _check_classes(name: str, classes: torch.Tensor, num_classes: int) -> None:
