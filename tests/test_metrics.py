@@ -217,3 +217,9 @@ def test_precision_and_recall_tell_a_narrow_set_from_a_wide_one():
 def test_precision_and_recall_need_a_neighbour(k):
     with pytest.raises(ValueError, match="k must be a whole number"):
         precision_recall(torch.zeros(5, 2), torch.zeros(5, 2), k=k)
+
+
+def test_a_set_needs_more_rows_than_neighbours():
+    with pytest.raises(ValueError, match="at least 4 rows in each set, got 3 and 5"):
+        precision_recall(torch.zeros(3, 2), torch.zeros(5, 2), k=3)
+    precision_recall(torch.zeros(4, 2), torch.zeros(5, 2), k=3)

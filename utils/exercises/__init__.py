@@ -26,6 +26,7 @@ CHAPTERS = {
     "6": "detection",
     "7": "segmentation",
     "8": "keypoints",
+    "9": "gan",
 }
 SECONDS = 10.0  # that an answer may take, for all cases together
 _hints_given: Counter[str] = Counter()

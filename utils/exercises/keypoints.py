@@ -1,4 +1,4 @@
-"""The exercises of chapter 08: keypoints."""
+"""The exercises of chapter 08: keypoints and spatial transformers."""
 
 import math
 import operator
@@ -6,6 +6,10 @@ from collections.abc import Callable
 
 import torch
 from torch.nn import functional as F
+from torchvision.models.detection.roi_heads import (
+    heatmaps_to_keypoints,
+    keypoints_to_heatmap,
+)
 
 from utils.exercises import Case, Exercise
 
@@ -322,5 +326,466 @@ EXERCISES["8.1.2"] = Exercise(
         "you get the row and the column back from it?",
         "With W columns, the index is row * W + column: whole division and remainder.",
         "The first cell reaches from 0 to `cell`. Where is its centre?",
+    ),
+)
+
+# 8.2.1: from the joints of a person to the cells of their box
+
+
+def _by_torchvision_celled(
+    joints: torch.Tensor, box: torch.Tensor, size: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the cells and which joints count, by keypoints_to_heatmap."""
+    cells, counts = keypoints_to_heatmap(joints[None], box[None], size)
+    return cells[0], counts[0].bool()
+
+
+def _celled(
+    joints: torch.Tensor,
+    box: torch.Tensor,
+    size: int,
+    origin: bool = True,
+    square: bool = False,
+    whole: Callable = torch.floor,
+    last: bool = True,
+    clamped: bool = False,
+    marked: bool = True,
+    swapped: bool = False,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return what `_by_torchvision_celled` does, or with an option a mistake."""
+    sides = box[2:] - box[:2]
+    sides = sides[:1].expand(2) if square else sides
+    places = whole((joints[:, :2] - origin * box[:2]) / sides * size).long()
+    if last:
+        places[joints[:, :2] == box[2:]] = size - 1
+    if clamped:
+        places = places.clamp(0, size - 1)
+    counts = ((places >= 0) & (places < size)).all(1)
+    if marked:
+        counts &= joints[:, 2] > 0
+    column, row = places.flip(1).T if swapped else places.T
+    return (row * size + column) * counts, counts
+
+
+def _cell_cases() -> list[Case]:
+    """Return corners, edges, joints outside or not marked, none, and random ones."""
+    draw = torch.Generator().manual_seed(821)
+    box = torch.tensor([10.0, 20.0, 50.0, 40.0])  # cells of 10 x 5 px at size 4
+    written = [
+        ([[31.0, 22.0, 2.0]], "in which column and row does the joint lie?"),
+        ([[38.0, 39.0, 2.0], [10.0, 20.0, 1.0]], ""),
+        ([[50.0, 40.0, 2.0], [50.0, 24.0, 2.0], [12.0, 40.0, 2.0]], ""),
+        ([[9.0, 30.0, 2.0], [30.0, 19.0, 2.0], [51.0, 30.0, 2.0]], ""),
+        ([[30.0, 44.0, 2.0], [0.0, 0.0, 0.0], [30.0, 30.0, 0.0]], ""),
+    ]
+    cases = [
+        Case({"joints": torch.tensor(j), "box": box, "size": 4}, asked)
+        for j, asked in written
+    ]
+    cases.append(Case({"joints": torch.zeros(0, 3), "box": box, "size": 4}))
+    for size in (7, 14, 28, 56):
+        low = 60 * torch.rand(2, generator=draw)
+        box = torch.cat([low, low + 15 + 50 * torch.rand(2, generator=draw)])
+        share = 1.4 * torch.rand(14, 2, generator=draw) - 0.2  # some lie outside
+        joints = box[:2] + share * (box[2:] - box[:2])
+        mark = 2.0 * (torch.rand(14, 1, generator=draw) < 0.8)
+        cases.append(
+            Case({"joints": torch.cat([joints, mark], 1), "box": box, "size": size})
+        )
+    return cases
+
+
+EXERCISES["8.2.1"] = Exercise(
+    minutes=10,
+    stars=2,
+    cases=_cell_cases,
+    reference=_by_torchvision_celled,
+    against="torchvision's keypoints_to_heatmap",
+    mistakes={
+        "You number the cells column by column: the cell is row * size + column, and "
+        "the row comes from y.": lambda *given: _celled(*given, swapped=True),
+        "You measure from the corner of the image: a cell is counted from the corner "
+        "of the box.": lambda *given: _celled(*given, origin=False),
+        "You take the width of the box for x and for y: its height is another one.": (
+            lambda *given: _celled(*given, square=True)
+        ),
+        "You round to the nearest whole number: a joint lies in the cell that begins "
+        "before it, so round down.": lambda *given: _celled(*given, whole=torch.round),
+        "You cut off the decimals, which moves -0.3 up to 0: joints just outside the "
+        "box count. Round down first.": lambda *given: _celled(
+            *given, whole=torch.trunc
+        ),
+        "Joints outside the box are pressed into its outermost cells: they do not "
+        "count.": lambda *given: _celled(*given, clamped=True),
+        "Joints that are not marked count: look at the third column.": (
+            lambda *given: _celled(*given, marked=False)
+        ),
+        "A joint exactly on the right or lower edge of the box falls out: it belongs "
+        "to the last cell.": lambda *given: _celled(*given, last=False),
+    },
+    hints=(
+        "Work on x and y together: (joint - corner of the box) / sides of the box lies "
+        "between 0 and 1 for a joint inside.",
+        "Multiply by `size` and round down with `floor` before you turn the result "
+        "into whole numbers. Which joints lie on an edge?",
+        "Three conditions make a joint count: the column lies in 0 ... size - 1, the "
+        "row does, and the joint is marked.",
+    ),
+)
+
+# 8.2.2: from the heatmaps of a person back to the joints
+
+
+def _by_torchvision_read(heatmaps: torch.Tensor, box: torch.Tensor) -> torch.Tensor:
+    """Return the joints [K, 2] of a box, by heatmaps_to_keypoints."""
+    return heatmaps_to_keypoints(heatmaps[None], box[None])[0][0, :, :2]
+
+
+def _read(
+    heatmaps: torch.Tensor,
+    box: torch.Tensor,
+    whole: Callable = math.ceil,
+    enlarged: bool = True,
+    exchanged: bool = False,
+    half: float = 0.5,
+    after: float = 0.0,
+    stretched: bool = True,
+    swapped: bool = False,
+    origin: bool = True,
+    **options: str | bool,
+) -> torch.Tensor:
+    """Return what `_by_torchvision_read` does, or with an option a mistake."""
+    width, height = (box[2:] - box[:2]).tolist()
+    size = whole(height), whole(width)
+    if enlarged:
+        heatmaps = F.interpolate(
+            heatmaps[None],
+            size=size[::-1] if exchanged else size,
+            **{"mode": "bicubic", "align_corners": False, **options},
+        )[0]
+    rows, columns = heatmaps.shape[1:]
+    best = heatmaps.flatten(1).argmax(1)
+    places = torch.stack([best % columns, best // columns], 1)
+    scale = torch.tensor([width / columns, height / rows]) if stretched else 1.0
+    joints = (places + half) * scale + after
+    return (joints.flip(1) if swapped else joints) + origin * box[:2]
+
+
+def _reading_cases() -> list[Case]:
+    """Return a box as large as its map, wide and high ones, and random ones."""
+    draw = torch.Generator().manual_seed(822)
+
+    def maps(joints: int, size: int) -> torch.Tensor:
+        return torch.randn(joints, size, size, generator=draw)
+
+    written = [
+        (maps(1, 4), [0.0, 0.0, 4.0, 4.0], "where is the centre of a pixel?"),
+        (maps(2, 4), [7.0, 3.0, 19.0, 11.0], ""),
+        (maps(3, 4), [2.0, 5.0, 8.0, 21.0], ""),
+        (maps(2, 5), [3.3, 1.8, 12.7, 8.2], ""),  # 9.4 x 6.4 px
+        (maps(3, 6), [0.4, 9.1, 5.0, 30.8], ""),
+    ]
+    cases = [
+        Case({"heatmaps": m, "box": torch.tensor(b)}, asked) for m, b, asked in written
+    ]
+    for size in (8, 14, 28):
+        low = 60 * torch.rand(2, generator=draw)
+        box = torch.cat([low, low + 15 + 40 * torch.rand(2, generator=draw)])
+        cases.append(Case({"heatmaps": maps(14, size), "box": box}))
+    return cases
+
+
+EXERCISES["8.2.2"] = Exercise(
+    minutes=15,
+    stars=3,
+    cases=_reading_cases,
+    reference=_by_torchvision_read,
+    against="torchvision's heatmaps_to_keypoints",
+    mistakes={
+        "You take the highest cell of the small map: resize the map to the box "
+        "first.": lambda *given: _read(*given, enlarged=False),
+        "You resize to (width, height): `F.interpolate` wants the height first.": (
+            lambda *given: _read(*given, exchanged=True)
+        ),
+        "You round the sides of the box down: round up.": (
+            lambda *given: _read(*given, whole=math.floor)
+        ),
+        "You resize bilinearly: torchvision uses bicubic interpolation here.": (
+            lambda *given: _read(*given, mode="bilinear")
+        ),
+        "You resize with align_corners=True, which shifts the map.": (
+            lambda *given: _read(*given, align_corners=True)
+        ),
+        "You answer with the corner of the pixel: its centre is half a pixel "
+        "further.": lambda *given: _read(*given, half=0.0),
+        "You add half a pixel after scaling: the pixel is scaled, and its half "
+        "too.": lambda *given: _read(*given, half=0.0, after=0.5),
+        "The map now has whole pixels, the box has not: scale x by width / columns "
+        "and y by height / rows.": lambda *given: _read(*given, stretched=False),
+        "You give (row, column): x is the column and comes first.": (
+            lambda *given: _read(*given, swapped=True)
+        ),
+        "You measure from the corner of the box: add it, to come back to the "
+        "image.": lambda *given: _read(*given, origin=False),
+    },
+    hints=(
+        "Four steps: resize the maps to whole pixels, find the highest pixel of each, "
+        "turn its number into x and y, move into the image.",
+        "`argmax` of a flattened map gives row * columns + column. `%` and `//` take "
+        "it apart.",
+        "A box 9.4 px wide gets a map of 10 columns. Each column is then 0.94 px wide.",
+    ),
+)
+
+# 8.3.1: the sampling grid of an affine transform, as PyTorch does it
+
+
+def _by_torch_gridded(theta: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """Return the grid [H, W, 2] of theta [2, 3], by F.affine_grid."""
+    return F.affine_grid(theta[None], [1, 1, height, width], align_corners=False)[0]
+
+
+def _pixel_centres(size: int) -> torch.Tensor:
+    """Return the centres of pixels if the edges of the image lie at -1 and 1."""
+    return (2 * torch.arange(size) + 1) / size - 1
+
+
+def _gridded(
+    theta: torch.Tensor,
+    height: int,
+    width: int,
+    centres: Callable = _pixel_centres,
+    swapped: bool = False,
+    turned: bool = False,
+) -> torch.Tensor:
+    """Return what `_by_torch_gridded` does, or with an option what a mistake makes."""
+    y, x = torch.meshgrid(centres(height), centres(width), indexing="ij")
+    places = torch.stack([y, x] if swapped else [x, y], -1)
+    matrix = theta[:, :2] if turned else theta[:, :2].T
+    return places @ matrix + theta[:, 2]
+
+
+def _gridded_inverse(theta: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    inverse = torch.linalg.inv(theta[:, :2])
+    back = torch.cat([inverse, -inverse @ theta[:, 2:]], 1)
+    return _gridded(back, height, width)
+
+
+def _gridded_before(theta: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """Move before the matrix is applied."""
+    y, x = map(_pixel_centres, (height, width))
+    y, x = torch.meshgrid(y, x, indexing="ij")
+    return (torch.stack([x, y], -1) + theta[:, 2]) @ theta[:, :2].T
+
+
+def _affine_cases() -> list[Case]:
+    draw = torch.Generator().manual_seed(831)
+    turned = torch.tensor([[0.8, -0.6, 0.0], [0.6, 0.8, 0.0]])
+    moved = torch.tensor([[1.0, 0.0, 0.5], [0.0, 1.0, -0.25]])
+    written = [
+        (_IDENTITY, 1, 1, "where is the centre of the only pixel?"),
+        (_IDENTITY, 2, 4, "which coordinate does each of the four columns have?"),
+        (moved, 2, 2, ""),
+        (turned, 3, 3, ""),
+        (turned, 2, 5, ""),
+    ]
+    cases = [
+        Case({"theta": theta, "height": h, "width": w}, asked)
+        for theta, h, w, asked in written
+    ]
+    for height, width in ((4, 4), (5, 3), (3, 7)):
+        theta = _IDENTITY + 0.5 * torch.randn(2, 3, generator=draw)
+        cases.append(Case({"theta": theta, "height": height, "width": width}))
+    return cases
+
+
+EXERCISES["8.3.1"] = Exercise(
+    minutes=10,
+    stars=2,
+    cases=_affine_cases,
+    reference=_by_torch_gridded,
+    against="F.affine_grid with align_corners=False",
+    mistakes={
+        "Your first and last centres lie on -1 and 1, as with align_corners=True. Here "
+        "the edges of the image lie there; a centre is half a pixel further in.": (
+            lambda theta, height, width: _gridded(
+                theta, height, width, lambda n: torch.linspace(-1, 1, n)
+            )
+        ),
+        "You divide by size - 1, which puts the outermost centres on -1 and 1 and "
+        "fails for a single pixel: from edge to edge there are `size` pixels.": (
+            lambda theta, height, width: _gridded(
+                theta, height, width, lambda n: 2 * torch.arange(n) / (n - 1) - 1
+            )
+        ),
+        "You take the left and upper edge of each pixel for its centre: add half a "
+        "pixel.": (
+            lambda theta, height, width: _gridded(
+                theta, height, width, lambda n: 2 * torch.arange(n) / n - 1
+            )
+        ),
+        "You apply theta to row and column numbers: turn them into coordinates from -1 "
+        "to 1 first.": (
+            lambda theta, height, width: _gridded(
+                theta, height, width, lambda n: torch.arange(n).float()
+            )
+        ),
+        "You give theta (y, x, 1): its first column is for x.": (
+            lambda theta, height, width: _gridded(theta, height, width, swapped=True)
+        ),
+        "Your last axis holds (y, x): PyTorch wants x first.": (
+            lambda theta, height, width: _gridded(theta, height, width).flip(-1)
+        ),
+        "You multiply from the wrong side, which turns the other way: each row of "
+        "theta gives one new coordinate.": (
+            lambda theta, height, width: _gridded(theta, height, width, turned=True)
+        ),
+        "You apply the inverse of theta: theta itself leads from a place in the output "
+        "to the place in the input where it is read.": _gridded_inverse,
+        "You move first and turn afterwards: the last column of theta is added at the "
+        "end.": _gridded_before,
+        "You leave out the last column of theta, which moves the grid.": (
+            lambda theta, height, width: _gridded(theta, height, width) - theta[:, 2]
+        ),
+    },
+    hints=(
+        "Work out one axis first. The image reaches from -1 to 1; with 4 columns each "
+        "is 0.5 wide. Where are their centres?",
+        "`torch.meshgrid(..., indexing='ij')` makes the x and the y of all pixels, "
+        "both of shape [height, width].",
+        "The new x is the first row of theta times (x, y, 1), the new y the second "
+        "row. `torch.stack(..., -1)` puts them together.",
+    ),
+)
+
+# 8.3.2: bilinear sampling with zeros outside, as PyTorch does it
+
+
+def _by_torch_sampled(image: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
+    """Return image [C, H, W] at the places grid [h, w, 2], by F.grid_sample."""
+    return F.grid_sample(image[None], grid[None], align_corners=False)[0]
+
+
+def _sampled(
+    image: torch.Tensor,
+    grid: torch.Tensor,
+    position: Callable = lambda place, size: ((place + 1) * size - 1) / 2,
+    lower: Callable = torch.floor,
+    weigh: Callable = lambda weight: weight,
+    outside: str = "zeros",
+) -> torch.Tensor:
+    """Return what `_by_torch_sampled` does, or with an option what a mistake makes."""
+    sizes = image.shape[-1:-3:-1]  # width, height
+    places = [position(grid[..., axis], sizes[axis]) for axis in (0, 1)]
+    firsts = [lower(place) for place in places]
+    shares = [weigh(p - first) for p, first in zip(places, firsts, strict=True)]
+    result = torch.zeros(len(image), *grid.shape[:2])
+    for right in (0, 1):
+        for down in (0, 1):
+            weight, inside, indices = 1.0, True, []
+            for axis, step in enumerate((right, down)):
+                index, last = firsts[axis] + step, sizes[axis] - 1
+                weight = weight * (shares[axis] if step else 1 - shares[axis])
+                if outside != "border":
+                    inside = inside & (index <= last)
+                if outside == "zeros":
+                    inside = inside & (index >= 0)
+                indices.append(
+                    (
+                        index % (last + 1)
+                        if outside == "wrap"
+                        else index.clamp(0, last)
+                    ).long()
+                )
+            values = image[:, indices[1], indices[0]]
+            result = result + weight * values * torch.as_tensor(inside)
+    return result
+
+
+def _sampled_nearest(image: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
+    options = {"mode": "nearest", "align_corners": False}
+    return F.grid_sample(image[None], grid[None], **options)[0]
+
+
+def _sampled_cut(image: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
+    """Set to 0 what is read outside -1 to 1, and repeat the border inside of it."""
+    within = ((grid >= -1) & (grid <= 1)).all(-1)
+    return _sampled(image, grid, outside="border") * within
+
+
+def _sampling_cases() -> list[Case]:
+    draw = torch.Generator().manual_seed(832)
+    little = torch.tensor([[[1.0, 2.0], [3.0, 4.0]]])
+
+    def at(*places: tuple[float, float]) -> torch.Tensor:
+        return torch.tensor([places])
+
+    written = [
+        (
+            little,
+            at((-0.5, -0.5), (0.5, -0.5), (-0.5, 0.5)),
+            "which neighbour is outside, and what is its value?",
+        ),
+        (little, at((0.0, 0.0)), "what is between all four pixels?"),
+        (little, at((-1.0, -0.5), (1.0, 0.5)), "what lies beyond the edge?"),
+        (little, at((3.0, 0.0), (-0.5, -3.0)), "what is far outside the image?"),
+        (little, at((-1.25, 0.25), (0.25, -1.375)), ""),
+        (torch.tensor([[[5.0]]]), at((0.0, 0.0), (0.5, 0.0)), "one pixel: what is it?"),
+    ]
+    cases = [Case({"image": i, "grid": g}, asked) for i, g, asked in written]
+    for size, shape in (((1, 3, 4), (4, 4)), ((2, 5, 3), (3, 5)), ((3, 4, 6), (6, 2))):
+        image = torch.rand(size, generator=draw)
+        grid = 1.6 * (2 * torch.rand(*shape, 2, generator=draw) - 1)
+        cases.append(Case({"image": image, "grid": grid}))
+    return cases
+
+
+EXERCISES["8.3.2"] = Exercise(
+    minutes=20,
+    stars=3,
+    cases=_sampling_cases,
+    reference=_by_torch_sampled,
+    against="F.grid_sample with align_corners=False",
+    mistakes={
+        "Your -1 and 1 are the outermost centres, as with align_corners=True. Here "
+        "they are the edges of the image: it is `size` pixels wide, not size - 1.": (
+            lambda image, grid: _sampled(
+                image, grid, lambda g, n: (g + 1) * (n - 1) / 2
+            )
+        ),
+        "Your positions count from the edge of the image: index 0 is the centre of the "
+        "first pixel, half a pixel further.": (
+            lambda image, grid: _sampled(image, grid, lambda g, n: (g + 1) * n / 2)
+        ),
+        "You read the grid as (y, x): its first number is x, which chooses the "
+        "column.": lambda image, grid: _sampled(image, grid.flip(-1)),
+        "Beyond the edge you repeat the border pixel: there the image is 0.": (
+            lambda image, grid: _sampled(image, grid, outside="border")
+        ),
+        "You decide for the whole place whether it is inside. Decide for each of the "
+        "four neighbours: one outside counts as 0, also where the place is inside.": (
+            _sampled_cut
+        ),
+        "Your index -1 takes the last row or column, from the other side of the image: "
+        "a neighbour with a negative index counts as 0.": (
+            lambda image, grid: _sampled(image, grid, outside="wrap")
+        ),
+        "You round towards 0, as int(), .long() and .trunc() do: the neighbour before "
+        "-0.25 is -1. Use floor.": (
+            lambda image, grid: _sampled(image, grid, lower=torch.trunc)
+        ),
+        "Your weights are swapped: the nearer neighbour must count more.": (
+            lambda image, grid: _sampled(image, grid, weigh=lambda w: 1 - w)
+        ),
+        "You copy the nearest pixel: blend four of them.": _sampled_nearest,
+    },
+    hints=(
+        "First turn x from -1 ... 1 into a position counted in pixels, where 0 is the "
+        "centre of the first column: -1 becomes -0.5, and 1 becomes width - 0.5.",
+        "The four neighbours have the columns floor(x), floor(x) + 1 and the rows "
+        "floor(y), floor(y) + 1. The weight of one is "
+        "(1 - its distance in x) * (1 - its distance in y).",
+        "An index outside the image would raise an error, or count from the end: clamp "
+        "it for reading, and multiply what was read by whether it was inside.",
     ),
 )
