@@ -1,7 +1,10 @@
 """Networks, and the random transforms that train them."""
 
+from pathlib import Path
+
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional as F
 from torchvision.models import mobilenet_v2
@@ -11,9 +14,12 @@ from torchvision.transforms.v2.functional import horizontal_flip
 
 from utils.models import (
     MobileUNet,
+    PoseNet,
     ResidualBlock,
     Scale,
     conv_block,
+    dcgan_discriminator,
+    dcgan_generator,
     fashion_cnn,
     fashion_mlp,
     small_mask_rcnn,
@@ -21,6 +27,8 @@ from utils.models import (
 )
 from utils.runtime import count_parameters
 from utils.transforms import crop_each, each_with_mask, flip_each
+
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.mark.parametrize(
@@ -247,6 +255,42 @@ def test_the_u_net_on_mobilenet_joins_the_skip_first_and_enlarges_bilinearly():
     torch.testing.assert_close(logits, enlarged)
 
 
+def test_the_pose_net_adds_each_finer_map_to_the_enlarged_coarser_one():
+    torch.manual_seed(0)
+    network = PoseNet(mobilenet_v2().features).eval()
+    images, noted = torch.rand(2, 3, 64, 96), {}
+    for name, module in network.named_modules():
+        module.register_forward_hook(
+            lambda module, inputs, output, name=name: noted.update(
+                {name: (inputs[0], output)}
+            )
+        )
+    with torch.inference_mode():
+        heatmaps = network(images)
+    assert heatmaps.shape == (2, 14, 16, 24)
+    for number, layer in enumerate((3, 6, 13, 17)):
+        entering = noted[f"decoder.enter.{number}"][0]
+        torch.testing.assert_close(entering, noted[f"encoder.{layer}"][1])
+    x = noted["decoder.enter.3"][1]
+    for number in range(3):
+        x = F.interpolate(x, scale_factor=2.0, mode="bilinear")
+        mixed = noted[f"decoder.mix.{number}"]
+        torch.testing.assert_close(
+            mixed[0], noted[f"decoder.enter.{2 - number}"][1] + x
+        )
+        x = mixed[1]
+    torch.testing.assert_close(heatmaps, noted["decoder.head"][1])
+    with pytest.raises(ValueError, match="joints must be at least 1, got 0"):
+        PoseNet(mobilenet_v2().features, joints=0)
+
+
+def test_the_pose_net_takes_the_weights_that_8_1_left():
+    stored = load_file(ROOT / "08-Keypoints-STN/weights/pose.safetensors")
+    network = PoseNet(mobilenet_v2().features)
+    own = network.state_dict()
+    network.load_state_dict({key: w.to(own[key].dtype) for key, w in stored.items()})
+
+
 def test_the_small_mask_rcnn_has_its_parts_and_its_losses():
     torch.manual_seed(0)
     network = small_mask_rcnn(11)
@@ -296,3 +340,64 @@ def test_the_small_mask_rcnn_has_its_parts_and_its_losses():
 def test_a_mask_rcnn_that_cannot_learn_is_not_built(options, message):
     with pytest.raises(ValueError, match=message):
         small_mask_rcnn(**options)
+
+
+def normed(x, layer):
+    """Return batch normalisation by the batch's own statistics, by F.batch_norm."""
+    return F.batch_norm(x, None, None, layer.weight, layer.bias, training=True)
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_the_dcgan_generator_is_its_formula(transposed):
+    torch.manual_seed(0)
+    generator = dcgan_generator(noise=5, width=3, transposed=transposed)
+    for layer in generator:  # or a missing scale would not show
+        if isinstance(layer, nn.BatchNorm2d):
+            nn.init.uniform_(layer.weight, 0.5, 1.5)
+            nn.init.uniform_(layer.bias, -0.5, 0.5)
+    weights = [x for x in generator if not isinstance(x, nn.BatchNorm2d)]
+    weights = [x for x in weights if hasattr(x, "weight")]
+    norms = [x for x in generator if isinstance(x, nn.BatchNorm2d)]
+    assert [list(x.weight.shape[:2]) for x in weights[1:]] == (
+        [[12, 6], [6, 3], [1, 3]] if transposed else [[6, 12], [3, 6], [1, 3]]
+    )
+    noise = torch.randn(4, 5)
+    x = (noise @ weights[0].weight.T).view(4, 12, 7, 7)
+    x = normed(x, norms[0]).relu()
+    for layer, norm in zip(weights[1:3], norms[1:], strict=True):
+        if transposed:
+            x = F.conv_transpose2d(x, layer.weight, stride=2, padding=1)
+        else:
+            x = F.interpolate(x, scale_factor=2.0, mode="nearest")
+            x = F.conv2d(x, layer.weight, padding=1)
+        x = normed(x, norm).relu()
+    x = F.conv2d(x, weights[3].weight, weights[3].bias, padding=1).sigmoid()
+    assert x.shape == (4, 1, 28, 28)
+    torch.testing.assert_close(generator(noise), x)
+    assert all(0.013 < layer.weight.std() < 0.027 for layer in weights)
+    assert weights[0].bias is weights[1].bias is weights[2].bias is None
+    with pytest.raises(ValueError, match="noise must be at least 1, got 0"):
+        dcgan_generator(noise=0)
+
+
+def test_the_dcgan_discriminator_is_its_formula():
+    torch.manual_seed(0)
+    discriminator = dcgan_discriminator(width=3)
+    weights = [x for x in discriminator if isinstance(x, nn.Conv2d | nn.Linear)]
+    norms = [x for x in discriminator if isinstance(x, nn.BatchNorm2d)]
+    images = torch.rand(4, 1, 28, 28)
+    x = F.conv2d(2 * images - 1, weights[0].weight, weights[0].bias, 2, 1)
+    assert x.shape == (4, 3, 14, 14)
+    x = F.leaky_relu(x, 0.2)
+    for layer, norm, shape in zip(
+        weights[1:3], norms, [(4, 6, 7, 7), (4, 12, 4, 4)], strict=True
+    ):
+        x = normed(F.conv2d(x, layer.weight, stride=2, padding=1), norm)
+        assert x.shape == shape
+        x = F.leaky_relu(x, 0.2)
+    x = F.linear(x.flatten(1), weights[3].weight, weights[3].bias)
+    torch.testing.assert_close(discriminator(images), x)
+    assert x.shape == (4, 1)
+    assert all(0.01 < layer.weight.std() < 0.03 for layer in weights)
+    with pytest.raises(ValueError, match="width must be at least 1, got 0"):
+        dcgan_discriminator(0)

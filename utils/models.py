@@ -18,6 +18,7 @@ from torchvision.ops import (
     FeaturePyramidNetwork,
     MultiScaleRoIAlign,
 )
+from torchvision.transforms.v2 import Normalize
 
 
 def fashion_mlp(hidden: int = 1000) -> nn.Sequential:
@@ -245,6 +246,127 @@ class MobileUNet(nn.Module):
             x = F.interpolate(x, size=skip.shape[-2:], mode="bilinear")
             x = decoder(torch.cat([skip, x], 1))
         return F.interpolate(self.head(x), size=images.shape[-2:], mode="bilinear")
+
+
+class PoseNet(nn.Module):
+    """The network of notebook 8.1: MobileNetV2, and a light decoder to heatmaps.
+
+    Args:
+        features: `mobilenet_v2().features`, trained or not; its last layer is left out.
+            The layers themselves are taken, not copies.
+        joints: Heatmaps an image.
+        width: Channels of the decoder.
+    """
+
+    taps = {3: 24, 6: 32, 13: 96, 17: 320}  # layers at strides 4 to 32: their channels
+
+    def __init__(
+        self, features: nn.Sequential, joints: int = 14, width: int = 64
+    ) -> None:
+        """See the class."""
+        super().__init__()
+        _at_least(1, joints=joints, width=width)
+        self.encoder = features[:18]
+        channels = list(self.taps.values())
+        self.decoder = nn.ModuleDict(
+            {
+                "enter": nn.ModuleList(nn.Conv2d(c, width, 1) for c in channels),
+                "mix": nn.ModuleList(conv_block(width, width) for _ in channels[1:]),
+                "head": nn.Conv2d(width, joints, 1),
+            }
+        )
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Return heatmaps [B, joints, H / 4, W / 4] of images [B, 3, H, W].
+
+        The images are normalised with ImageNet's statistics; H and W are multiples of
+        32. The heatmaps are logits: a softmax over a map gives the joint's place.
+        """
+        maps, x = [], images
+        for index, layer in enumerate(self.encoder):
+            x = layer(x)
+            if index in self.taps:
+                maps.append(x)
+        entered = [
+            enter(m) for enter, m in zip(self.decoder["enter"], maps, strict=True)
+        ]
+        x = entered.pop()
+        for mix in self.decoder["mix"]:
+            enlarged = F.interpolate(x, scale_factor=2.0, mode="bilinear")
+            x = mix(entered.pop() + enlarged)
+        return self.decoder["head"](x)
+
+
+def dcgan_generator(
+    noise: int = 64, width: int = 16, transposed: bool = False
+) -> nn.Sequential:
+    """Return the generator of notebook 9.2: noise to maps of 7 x 7, enlarged twice.
+
+    Args:
+        noise: Numbers that an image is made from.
+        width: Channels of the maps of 28 x 28; twice as many at 14 x 14, four times
+            at 7 x 7.
+        transposed: Enlarge by a transposed 4x4 convolution of stride 2, in place of
+            nearest neighbours and a 3x3 convolution.
+
+    Returns:
+        From [B, noise] to images [B, 1, 28, 28], 0 to 1.
+
+    Raises:
+        ValueError: If a number is less than 1.
+    """
+    _at_least(1, noise=noise, width=width)
+    first = 4 * width
+    layers: list[nn.Module] = [
+        nn.Linear(noise, first * 7 * 7, bias=False),
+        nn.Unflatten(1, (first, 7, 7)),
+        nn.BatchNorm2d(first),
+        nn.ReLU(),
+    ]
+    for inputs, outputs in ((first, 2 * width), (2 * width, width)):
+        if transposed:
+            layers += [nn.ConvTranspose2d(inputs, outputs, 4, 2, 1, bias=False)]
+            layers += [nn.BatchNorm2d(outputs), nn.ReLU()]
+        else:
+            layers += [nn.Upsample(scale_factor=2), *conv_block(inputs, outputs)]
+    return _small_weights(*layers, nn.Conv2d(width, 1, 3, padding=1), nn.Sigmoid())
+
+
+def dcgan_discriminator(width: int = 32) -> nn.Sequential:
+    """Return the discriminator of notebook 9.2: strided convolutions to one logit.
+
+    Args:
+        width: Channels after the first convolution; they double with the second and
+            with the third.
+
+    Returns:
+        From images [B, 1, 28, 28], 0 to 1, to logits [B, 1].
+
+    Raises:
+        ValueError: If `width` is less than 1.
+    """
+    _at_least(1, width=width)
+    layers: list[nn.Module] = [
+        Normalize([0.5], [0.5]),  # to -1 ... 1
+        nn.Conv2d(1, width, 4, stride=2, padding=1),  # [B, width, 14, 14]
+        nn.LeakyReLU(0.2),
+    ]
+    for inputs in (width, 2 * width):  # [B, ..., 7, 7], [B, ..., 4, 4]
+        layers += [
+            nn.Conv2d(inputs, 2 * inputs, 3, stride=2, padding=1, bias=False),
+            nn.BatchNorm2d(2 * inputs),
+            nn.LeakyReLU(0.2),
+        ]
+    return _small_weights(*layers, nn.Flatten(), nn.Linear(4 * width * 4 * 4, 1))
+
+
+def _small_weights(*layers: nn.Module) -> nn.Sequential:
+    """Return the layers in a row, with the initial weights of the DCGAN paper."""
+    for layer in layers:
+        for part in layer.modules():
+            if isinstance(part, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+                nn.init.normal_(part.weight, 0, 0.02)
+    return nn.Sequential(*layers)
 
 
 class SmallPyramid(nn.Module):
