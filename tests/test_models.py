@@ -401,3 +401,13 @@ def test_the_dcgan_discriminator_is_its_formula():
     assert all(0.01 < layer.weight.std() < 0.03 for layer in weights)
     with pytest.raises(ValueError, match="width must be at least 1, got 0"):
         dcgan_discriminator(0)
+
+
+def test_the_classifier_takes_the_weights_that_9_2_left():
+    stored = load_file(ROOT / "09-GAN/weights/features.safetensors")
+    classifier = fashion_cnn()
+    own = classifier.state_dict()
+    weights = {key: w.to(own[key].dtype) for key, w in stored.items()}
+    classifier.load_state_dict(weights)
+    features = classifier.eval()[:10](torch.rand(4, 1, 28, 28))
+    assert features.shape == (4, 82) and features.min() >= 0 and features.max() > 0

@@ -76,6 +76,13 @@ def _found_without_torso(predicted, truth, visible, fraction):
     return _found(predicted, truth, visible, fraction, counted=counted)
 
 
+def _found_without_marks(predicted, truth, visible, fraction):
+    def counted(visible, known):
+        return torch.ones_like(visible)
+
+    return _found(predicted, truth, visible, fraction, counted=counted)
+
+
 def _found_by_athlete(predicted, truth, visible, fraction):
     def mean(right, counts):
         shares = (right & counts).sum(1) / counts.sum(1)
@@ -178,6 +185,8 @@ EXERCISES["8.1.1"] = Exercise(
         ),
         "Athletes count whose hip or shoulder is not marked: their torso would be "
         "measured from (0, 0). Leave them out.": _found_without_torso,
+        "You do not use `visible` at all: leave out what is not marked, and athletes "
+        "without a marked shoulder or hip.": _found_without_marks,
         "You average each athlete first and then over the athletes: count all joints "
         "together.": _found_by_athlete,
         "A joint at exactly this distance counts as found: use <=.": _found_below,
