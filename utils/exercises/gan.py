@@ -760,11 +760,21 @@ def _play_augmented(
         (found,) = torch.autograd.grad(loss, fake, retain_graph=True, allow_unused=True)
         return torch.zeros_like(fake) if found is None else found
 
+    def weights(loss: torch.Tensor) -> torch.Tensor:
+        own = [*discriminator.parameters()]
+        if not loss.requires_grad:
+            return torch.cat([torch.zeros_like(w).flatten() for w in own])
+        found = torch.autograd.grad(loss, own, retain_graph=True, allow_unused=True)
+        pairs = zip(own, found, strict=True)
+        found = [torch.zeros_like(w) if g is None else g for w, g in pairs]
+        return torch.cat([g.flatten() for g in found])
+
     return {
         "the discriminator's loss": loss_d,
         "the generator's loss": loss_g,
         "the gradient of the discriminator's loss in the fakes": gradient(loss_d),
         "the gradient of the generator's loss in the fakes": gradient(loss_g),
+        "the gradient of the discriminator's loss in its weights": weights(loss_d),
     }
 
 
@@ -789,6 +799,18 @@ def _augmented(
     loss_d = loss_of_d(seen(real, 0), seen(for_d, 1))
     loss_g = loss_of_g(seen(for_g, 2))
     return (loss_g, loss_d) if swap else (loss_d, loss_g)
+
+
+def _logits_detached(discriminator, real, fake, augment):
+    loss_d, loss_g = _augmented(discriminator, real, fake, augment)
+    return loss_d.detach(), loss_g
+
+
+def _fake_logits_detached(discriminator, real, fake, augment):
+    loss_d, loss_g = _augmented(discriminator, real, fake, augment)
+    on_fake = discriminator(augment(fake)).detach()
+    on_real = discriminator(augment(real))
+    return _bce(on_real, 1.0) + _bce(on_fake, 0.0), loss_g
 
 
 def _augmented_option(**options) -> Callable:
@@ -849,6 +871,10 @@ EXERCISES["9.3.2"] = Exercise(
         ".detach().": _augmented_option(detach=(False, False)),
         "The generator's loss gives the fakes no gradient, so the generator cannot "
         "learn: no .detach() there.": _augmented_option(detach=(True, True)),
+        "The discriminator's loss gives the discriminator no gradient: detach the "
+        "fakes, not the loss or the logits.": _logits_detached,
+        "You detach the logits of the fakes, so the discriminator does not learn from "
+        "them: detach the fakes.": _fake_logits_detached,
         "You detach in the generator's loss and not in the discriminator's: it is the "
         "other way round.": _augmented_option(detach=(False, True)),
         "You return the losses in the other order: first the discriminator's.": (
